@@ -1,0 +1,16 @@
+#include "cpu/portable/vec.h"
+#include "cpu/kernels/table.h"
+
+namespace deltamoe::cpu {
+
+namespace {
+template <int Bits, int>
+using Dot = FloatDot<Portable, Bits>;
+}  // namespace
+
+const Kernels& portable_kernels() {
+  static constexpr Kernels table = Table<Portable, Dot>::make("portable");
+  return table;
+}
+
+}  // namespace deltamoe::cpu

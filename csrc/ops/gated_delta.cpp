@@ -1,0 +1,342 @@
+#include <algorithm>
+#include <cstring>
+
+#include "cpu/ops.h"
+#include "ops/check.h"
+#include "ops/ops.h"
+#include "ops/read.h"
+
+namespace deltamoe {
+
+namespace {
+
+constexpr int kWidest = 8;  // taps of the convolution
+
+// ---- the rule itself ------------------------------------------------------------------------------------------------
+
+struct Recurrence {
+  mx::array y, state;
+};
+
+// The rule in plain MLX ops, token by token, all in float32. q, k [B, T, Hk, Dk], v [B, T, Hv, Dv]; y is float32.
+Recurrence recurrence(mx::array q, mx::array k, mx::array v, const mx::array& a, const mx::array& b,
+                      const mx::array& A_log, const mx::array& dt_bias, mx::array state, const Maybe& mask,
+                      bool allow_neg_eigval, mx::Stream s) {
+  const auto f32 = [&](const mx::array& x) { return mx::astype(x, mx::float32, s); };
+  const int B = v.shape(0), T = v.shape(1), Hv = v.shape(2), Dv = v.shape(3), Hk = k.shape(2);
+  const bool channels = a.ndim() == 4;
+  mx::array rate = mx::negative(mx::exp(f32(A_log), s), s);
+  rate = channels ? mx::reshape(rate, {Hv, 1}, s) : mx::reshape(rate, {Hv}, s);
+  const mx::array softplus = mx::logaddexp(mx::add(f32(a), f32(dt_bias), s), mx::array(0.0F), s);
+  const mx::array g = mx::exp(mx::multiply(rate, softplus, s), s);
+  mx::array beta = mx::sigmoid(f32(b), s);
+  if (allow_neg_eigval) {
+    beta = mx::multiply(beta, mx::array(2.0F), s);
+  }
+  q = mx::repeat(f32(q), Hv / Hk, 2, s);
+  k = mx::repeat(f32(k), Hv / Hk, 2, s);
+  v = f32(v);
+  Arrays ys;
+  for (int t = 0; t < T; ++t) {
+    const auto at = [&](const mx::array& x) { return mx::take(x, t, 1, s); };
+    const mx::array kt = mx::expand_dims(at(k), 2, s);  // [B, Hv, 1, Dk]
+    const mx::array qt = mx::expand_dims(at(q), 2, s);
+    const mx::array gt = channels ? mx::expand_dims(at(g), 2, s) : mx::expand_dims(at(g), {2, 3}, s);
+    const mx::array before = mx::multiply(state, gt, s);
+    const mx::array recalled = mx::sum(mx::multiply(before, kt, s), -1, false, s);
+    const mx::array delta = mx::multiply(mx::subtract(at(v), recalled, s), mx::expand_dims(at(beta), 2, s), s);
+    mx::array after = mx::add(before, mx::multiply(mx::expand_dims(delta, 3, s), kt, s), s);
+    mx::array y = mx::sum(mx::multiply(after, qt, s), -1, false, s);
+    if (mask) {
+      const mx::array on = mx::reshape(at(*mask), {B, 1, 1}, s);
+      after = mx::where(mx::expand_dims(on, 3, s), after, state, s);
+      y = mx::where(on, y, mx::array(0.0F), s);
+    }
+    state = after;
+    ys.push_back(y);
+  }
+  return {T ? mx::stack(ys, 1, s) : mx::zeros({B, T, Hv, Dv}, mx::float32, s), state};
+}
+
+// Shapes both ops share, read off checked inputs.
+struct Heads {
+  int B, T, Hk, Hv, Dk, Dv;
+};
+
+void check_heads(const char* op, const Heads& h) {
+  require(h.Hk > 0 && h.Hv > 0 && h.Hv % h.Hk == 0, op, "there are ", h.Hv, " value heads for ", h.Hk,
+          " key heads. Expected a multiple.");
+  for (const auto& [what, d] : {std::pair{"key", h.Dk}, std::pair{"value", h.Dv}}) {
+    require(d >= 32 && d <= 256 && d % 32 == 0, op, "the ", what, " head dimension is ", d,
+            ". Expected a multiple of 32, at most 256.");
+  }
+}
+
+// Checks the gates and what masks tokens; fills in a state of zeros.
+mx::array check_gates(const char* op, const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log,
+                      const mx::array& dt_bias, const Maybe& state, bool channels, mx::Stream s) {
+  check_float(op, "a", a);
+  check_same_dtype(op, "b", b, "a", a);
+  check_float(op, "A_log", A_log);
+  check_float(op, "dt_bias", dt_bias);
+  check_shape(op, "a", a, channels ? mx::Shape{h.B, h.T, h.Hv, h.Dk} : mx::Shape{h.B, h.T, h.Hv});
+  check_shape(op, "b", b, {h.B, h.T, h.Hv});
+  check_shape(op, "A_log", A_log, A_log.ndim() == 2 ? mx::Shape{h.Hv, 1} : mx::Shape{h.Hv});
+  check_shape(op, "dt_bias", dt_bias, channels ? mx::Shape{h.Hv, h.Dk} : mx::Shape{h.Hv});
+  const mx::Shape shape{h.B, h.Hv, h.Dv, h.Dk};
+  if (!state) {
+    return mx::zeros(shape, mx::float32, s);
+  }
+  require(state->dtype() == mx::float32, op, "state has dtype ", state->dtype(),
+          ". Expected float32: a state in less precision loses what it remembers.");
+  check_shape(op, "state", *state, shape);
+  return *state;
+}
+
+// The mask and the lengths as one mask, if either is given.
+Maybe check_mask(const char* op, const Heads& h, const Maybe& mask, const Maybe& lengths, mx::Stream s) {
+  Maybe all;
+  if (mask) {
+    require(mask->dtype() == mx::bool_, op, "mask has dtype ", mask->dtype(), ". Expected bool, True where a token counts.");
+    check_shape(op, "mask", *mask, {h.B, h.T});
+    all = mask;
+  }
+  if (lengths) {
+    check_integer(op, "lengths", *lengths);
+    check_shape(op, "lengths", *lengths, {h.B});
+    const mx::array in = mx::less(mx::expand_dims(mx::arange(0, h.T, mx::int64, s), 0, s),
+                                  mx::expand_dims(mx::astype(*lengths, mx::int64, s), 1, s), s);
+    all = all ? mx::logical_and(*all, in, s) : in;
+  }
+  return all;
+}
+
+// What both ops hand to the CPU alike. The state comes as an input and goes as an output, maybe in the same memory.
+struct Common {
+  cpu::GatedDelta op{};
+  Floats A_log, dt_bias;
+  const float* state_in;
+  size_t state_size;
+
+  Common(const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log, const mx::array& dt_bias,
+         const mx::array& state, const mx::array* mask, mx::array& y, mx::array& new_state)
+      : A_log(A_log), dt_bias(dt_bias), state_in(state.data<float>()), state_size(state.size()) {
+    op.batch = h.B;
+    op.tokens = h.T;
+    op.k_heads = h.Hk;
+    op.v_heads = h.Hv;
+    op.dk = h.Dk;
+    op.dv = h.Dv;
+    op.a = a.data<void>();
+    op.b = b.data<void>();
+    op.gate_dtype = dtype_of(a);
+    op.channel_gate = a.ndim() == 4;
+    op.mask = mask ? mask->data<bool>() : nullptr;
+    op.state = new_state.data<float>();
+    op.y = y.data<void>();
+  }
+
+  void run(const cpu::DeltaBlock* block) {
+    const std::vector<float> rates = A_log.read();
+    const std::vector<float> biases = dt_bias.read();
+    op.A_log = rates.data();
+    op.dt_bias = biases.data();
+    op.block = block;
+    if (op.state != state_in) {
+      std::memcpy(op.state, state_in, state_size * sizeof(float));
+    }
+    cpu::gated_delta(op);
+  }
+};
+
+// ---- gated_delta ----------------------------------------------------------------------------------------------------
+
+struct GatedDelta {
+  static constexpr const char* name = "gated_delta";
+  bool allow_neg_eigval;
+  bool operator==(const GatedDelta&) const = default;
+
+  // inputs: q, k, v, a, b, A_log, dt_bias, state [, mask]; outputs: y, state
+  static Heads heads(const Arrays& in) {
+    return {in[2].shape(0), in[2].shape(1), in[1].shape(2), in[2].shape(2), in[1].shape(3), in[2].shape(3)};
+  }
+
+  std::vector<Output> outputs(const Arrays& in) const {
+    return {{in[2].shape(), in[0].dtype()}, {in[7].shape(), mx::float32, 7}};
+  }
+
+  Task task(const Arrays& in, Arrays& out) const {
+    Common common(heads(in), in[3], in[4], in[5], in[6], in[7], in.size() > 8 ? &in[8] : nullptr, out[0], out[1]);
+    common.op.dtype = dtype_of(in[0]);
+    common.op.allow_neg_eigval = allow_neg_eigval;
+    common.op.q = in[0].data<void>();
+    common.op.k = in[1].data<void>();
+    common.op.v = in[2].data<void>();
+    return [common]() mutable { common.run(nullptr); };
+  }
+
+  Arrays twin(const Arrays& in, mx::Stream s) const {
+    auto [y, state] = recurrence(in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7],
+                                 in.size() > 8 ? Maybe(in[8]) : std::nullopt, allow_neg_eigval, s);
+    return {mx::astype(y, in[0].dtype(), s), state};
+  }
+};
+
+// ---- gated_delta_block ----------------------------------------------------------------------------------------------
+
+struct GatedDeltaBlock {
+  static constexpr const char* name = "gated_delta_block";
+  int k_heads;
+  float norm_eps;
+  bool has_mask, has_ends;
+  bool operator==(const GatedDeltaBlock&) const = default;
+
+  // inputs: qkv, z, a, b, conv_weight, A_log, dt_bias, norm_weight, conv_state, state [, mask] [, ends]
+  // outputs: y, conv_state, state
+  static constexpr size_t kState = 9;
+  Heads heads(const Arrays& in) const {
+    const mx::array& z = in[1];
+    return {z.shape(0), z.shape(1), k_heads, z.shape(2), in[kState].shape(3), z.shape(3)};
+  }
+
+  std::vector<Output> outputs(const Arrays& in) const {
+    return {{in[1].shape(), in[0].dtype()}, {in[8].shape(), in[0].dtype()}, {in[kState].shape(), mx::float32, kState}};
+  }
+
+  Task task(const Arrays& in, Arrays& out) const {
+    const Heads h = heads(in);
+    Common common(h, in[2], in[3], in[5], in[6], in[kState], has_mask ? &in[10] : nullptr, out[0], out[2]);
+    common.op.dtype = dtype_of(in[0]);
+    cpu::DeltaBlock block{};
+    block.qkv = in[0].data<void>();
+    block.z = in[1].data<void>();
+    block.conv_weight = in[4].data<void>();
+    block.width = in[4].shape(1);
+    block.norm_eps = norm_eps;
+    block.conv_state = in[8].data<void>();
+    block.new_conv_state = out[1].data<void>();
+    std::optional<Integers> ends;
+    if (has_ends) {
+      ends.emplace(in.back());
+    }
+    return [common, block, ends, h, norm_weight = Floats(in[7])]() mutable {
+      const std::vector<float> weight = norm_weight.read();
+      std::vector<int64_t> counts = ends ? ends->read() : std::vector<int64_t>(h.B, h.T);
+      for (int64_t& n : counts) {
+        n = std::clamp<int64_t>(n, 0, h.T);
+      }
+      block.norm_weight = weight.data();
+      block.ends = counts.data();
+      common.run(&block);
+    };
+  }
+
+  Arrays twin(const Arrays& in, mx::Stream s) const {
+    const auto f32 = [&](const mx::array& x) { return mx::astype(x, mx::float32, s); };
+    const Heads h = heads(in);
+    const int width = in[4].shape(1);
+    const int channels = in[0].shape(2);
+    const Maybe mask = has_mask ? Maybe(in[10]) : std::nullopt;
+    mx::array qkv = in[0];
+    if (mask) {
+      qkv = mx::where(mx::expand_dims(*mask, 2, s), qkv, mx::array(0, qkv.dtype()), s);
+    }
+    const mx::array x = mx::concatenate({in[8], qkv}, 1, s);
+    mx::array conv_state = mx::slice(x, {0, h.T, 0}, x.shape(), s);
+    if (has_ends) {
+      const mx::array ends = mx::clip(mx::astype(in.back(), mx::int32, s), mx::array(0), mx::array(h.T), s);
+      const mx::array at = mx::add(mx::expand_dims(ends, 1, s), mx::arange(0, width - 1, mx::int32, s), s);
+      conv_state = mx::take_along_axis(x, mx::expand_dims(at, 2, s), 1, s);
+    }
+    mx::array conv = mx::zeros({h.B, h.T, channels}, mx::float32, s);
+    for (int j = 0; j < width; ++j) {
+      const mx::array shifted = mx::slice(x, {0, j, 0}, {h.B, j + h.T, channels}, s);
+      const mx::array tap = mx::squeeze(mx::slice(in[4], {0, j, 0}, {channels, j + 1, 1}, s), {1, 2}, s);
+      conv = mx::add(conv, mx::multiply(f32(shifted), f32(tap), s), s);
+    }
+    conv = silu(conv, s);
+    const int keys = h.Hk * h.Dk;
+    const auto part = [&](int from, int to, int heads, int dim) {
+      return mx::reshape(mx::slice(conv, {0, 0, from}, {h.B, h.T, to}, s), {h.B, h.T, heads, dim}, s);
+    };
+    const auto normalised = [&](const mx::array& y, float scale) {
+      const mx::array norm = mx::rsqrt(mx::add(mx::sum(mx::square(y, s), -1, true, s), mx::array(1e-6F), s), s);
+      return mx::multiply(y, mx::multiply(norm, mx::array(scale), s), s);
+    };
+    const mx::array q = normalised(part(0, keys, h.Hk, h.Dk), 1.0F / std::sqrt(static_cast<float>(h.Dk)));
+    const mx::array k = normalised(part(keys, 2 * keys, h.Hk, h.Dk), 1.0F);
+    const mx::array v = part(2 * keys, channels, h.Hv, h.Dv);
+    auto [y, state] = recurrence(q, k, v, in[2], in[3], in[5], in[6], in[kState], mask, false, s);
+    y = mx::multiply(rms_norm(y, f32(in[7]), norm_eps, s), silu(f32(in[1]), s), s);
+    return {mx::astype(y, in[0].dtype(), s), conv_state, state};
+  }
+};
+
+}  // namespace
+
+std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array& k, const mx::array& v,
+                                             const mx::array& a, const mx::array& b, const mx::array& A_log,
+                                             const mx::array& dt_bias, const Maybe& state, const Maybe& mask,
+                                             const Maybe& lengths, bool allow_neg_eigval, mx::StreamOrDevice stream) {
+  constexpr const char* op = GatedDelta::name;
+  const mx::Stream s = mx::to_stream(stream);
+  check_float(op, "q", q);
+  check_same_dtype(op, "k", k, "q", q);
+  check_same_dtype(op, "v", v, "q", q);
+  check_ndim(op, "q", q, 4);
+  check_shape(op, "k", k, q.shape());
+  check_shape(op, "v", v, {q.shape(0), q.shape(1), -1, -1});
+  const Heads h{q.shape(0), q.shape(1), q.shape(2), v.shape(2), q.shape(3), v.shape(3)};
+  check_heads(op, h);
+  Arrays inputs{q, k, v, a, b, A_log, dt_bias, check_gates(op, h, a, b, A_log, dt_bias, state, a.ndim() == 4, s)};
+  if (const Maybe all = check_mask(op, h, mask, lengths, s)) {
+    inputs.push_back(*all);
+  }
+  const Arrays out = make(GatedDelta{allow_neg_eigval}, inputs, s);
+  return {out[0], out[1]};
+}
+
+std::tuple<mx::array, mx::array, mx::array> gated_delta_block(
+    const mx::array& qkv, const mx::array& z, const mx::array& a, const mx::array& b, const mx::array& conv_weight,
+    const mx::array& A_log, const mx::array& dt_bias, const mx::array& norm_weight, const Maybe& conv_state,
+    const Maybe& state, const Maybe& mask, const Maybe& lengths, int num_k_heads, float norm_eps,
+    mx::StreamOrDevice stream) {
+  constexpr const char* op = GatedDeltaBlock::name;
+  const mx::Stream s = mx::to_stream(stream);
+  check_float(op, "qkv", qkv);
+  check_same_dtype(op, "z", z, "qkv", qkv);
+  check_same_dtype(op, "conv_weight", conv_weight, "qkv", qkv);
+  check_ndim(op, "qkv", qkv, 3);
+  check_shape(op, "z", z, {qkv.shape(0), qkv.shape(1), -1, -1});
+  require(num_k_heads >= 1, op, "num_k_heads is ", num_k_heads, ". Expected at least 1.");
+  const int channels = qkv.shape(2);
+  const int keys = channels - z.shape(2) * z.shape(3);
+  require(keys > 0 && keys % (2 * num_k_heads) == 0, op, "qkv has ", channels, " channels, z has ", z.shape(2),
+          " heads of ", z.shape(3), " and num_k_heads is ", num_k_heads, ". Expected 2 * Hk * Dk + Hv * Dv channels.");
+  const Heads h{qkv.shape(0), qkv.shape(1), num_k_heads, z.shape(2), keys / (2 * num_k_heads), z.shape(3)};
+  check_heads(op, h);
+  check_shape(op, "conv_weight", conv_weight, {channels, -1, 1});
+  const int width = conv_weight.shape(1);
+  require(width >= 2 && width <= kWidest, op, "conv_weight has ", width, " taps. Expected 2 to ", kWidest, ".");
+  check_float(op, "norm_weight", norm_weight);
+  check_shape(op, "norm_weight", norm_weight, {h.Dv});
+  if (conv_state) {
+    check_same_dtype(op, "conv_state", *conv_state, "qkv", qkv);
+    check_shape(op, "conv_state", *conv_state, {h.B, width - 1, channels});
+  }
+  const mx::array history = conv_state ? *conv_state : mx::zeros({h.B, width - 1, channels}, qkv.dtype(), s);
+  Arrays inputs{qkv,     z,           a,       b, conv_weight, A_log, dt_bias, norm_weight,
+                history, check_gates(op, h, a, b, A_log, dt_bias, state, false, s)};
+  const Maybe all = check_mask(op, h, mask, lengths, s);
+  if (all) {
+    inputs.push_back(*all);
+  }
+  if (lengths) {
+    inputs.push_back(*lengths);
+  }
+  const Arrays out =
+      make(GatedDeltaBlock{num_k_heads, norm_eps, all.has_value(), lengths.has_value()}, inputs, s);
+  return {out[0], out[1], out[2]};
+}
+
+}  // namespace deltamoe

@@ -1,0 +1,82 @@
+#include "ops/op.h"
+
+#include <cstring>
+
+#include "mlx/allocator.h"
+#include "mlx/backend/cpu/encoder.h"
+
+namespace deltamoe {
+
+namespace {
+
+// Copy an array of any strides into row-contiguous memory.
+void gather(const char* from, char* to, size_t itemsize, const mx::Shape& shape, const mx::Strides& strides) {
+  const auto ndim = static_cast<int>(shape.size());
+  std::vector<int> at(ndim, 0);
+  const int64_t inner = ndim ? shape[ndim - 1] : 1;
+  const int64_t step = ndim ? strides[ndim - 1] * static_cast<int64_t>(itemsize) : 0;
+  while (true) {
+    const char* row = from;
+    for (int d = 0; d + 1 < ndim; ++d) {
+      row += at[d] * strides[d] * static_cast<int64_t>(itemsize);
+    }
+    if (step == static_cast<int64_t>(itemsize)) {
+      std::memcpy(to, row, inner * itemsize);
+      to += inner * itemsize;
+    } else {
+      for (int64_t i = 0; i < inner; ++i, to += itemsize) {
+        std::memcpy(to, row + i * step, itemsize);
+      }
+    }
+    int d = ndim - 2;
+    while (d >= 0 && ++at[d] == shape[d]) {
+      at[d--] = 0;
+    }
+    if (d < 0) {
+      return;
+    }
+  }
+}
+
+mx::array contiguous(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
+  if (a.flags().row_contiguous || a.size() == 0) {
+    return a;
+  }
+  mx::array copy(a.shape(), a.dtype(), nullptr, {});
+  copy.set_data(mx::allocator::malloc(copy.nbytes()));
+  encoder.dispatch([from = a.data<char>(), to = copy.data<char>(), itemsize = a.itemsize(), shape = a.shape(),
+                    strides = a.strides()] { gather(from, to, itemsize, shape, strides); });
+  encoder.add_temporary(copy);
+  return copy;
+}
+
+}  // namespace
+
+Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted, bool strided) {
+  auto& encoder = mx::cpu::get_command_encoder(stream);
+  Arrays ready;
+  for (const mx::array& input : inputs) {
+    ready.push_back(strided ? input : contiguous(input, encoder));
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    const int donor = wanted[i].donor;
+    // Safe because nobody else holds the donor, and a task reads its part of it before it writes there.
+    if (donor >= 0 && inputs[donor].flags().row_contiguous && inputs[donor].is_donatable() &&
+        inputs[donor].nbytes() == outputs[i].nbytes()) {
+      outputs[i].copy_shared_buffer(inputs[donor]);
+    } else {
+      outputs[i].set_data(mx::allocator::malloc(outputs[i].nbytes()));
+    }
+  }
+  for (const mx::array& input : ready) {
+    encoder.set_input_array(input);
+  }
+  for (mx::array& output : outputs) {
+    encoder.set_output_array(output);
+  }
+  return ready;
+}
+
+void dispatch(mx::Stream stream, Task task) { mx::cpu::get_command_encoder(stream).dispatch(std::move(task)); }
+
+}  // namespace deltamoe
