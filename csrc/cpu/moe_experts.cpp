@@ -20,9 +20,13 @@ struct Row {
 struct Group {
   Mlp mlp;
   std::vector<Row> rows;
-  int64_t first_tile;
-  Tiling tiling() const { return Tiling(static_cast<int64_t>(rows.size())); }
+  int64_t first_tile, tiles;
 };
+
+// The same tiles serve gate, up and down.
+Tiling tiling(const Group& g, Dtype dtype) {
+  return {Packing(g.mlp.gate, dtype), static_cast<int64_t>(g.rows.size())};
+}
 
 Mlp at(const Mlp& stack, int64_t expert) { return {stack.gate.at(expert), stack.up.at(expert), stack.down.at(expert)}; }
 
@@ -43,11 +47,11 @@ std::vector<float> shared_weights(const MoeExperts& op, int64_t t0, int64_t toke
     return weights;
   }
   const Kernels& kernel = kernels();
-  const Packing packing(*op.shared_gate, terms_of(op.dtype));
-  const Tiling tiling(tokens);
+  const Packing packing(*op.shared_gate, op.dtype);
+  const Tiling tiling(packing, tokens);
   Pool::instance().run(tiling.count, [&](int64_t i) {
     Scratch scratch;
-    void* tile = scratch.take<char>(kernel.tile_bytes(packing, kernel.tile));
+    void* tile = scratch.take<char>(kernel.tile_bytes(packing, kMaxTile));
     const void* rows[kMaxTile];
     for (int r = 0; r < tiling.height(i); ++r) {
       rows[r] = offset(op.x, op.dtype, (t0 + tiling.first(i) + r) * packing.cols);
@@ -72,7 +76,7 @@ std::vector<Group> group(const MoeExperts& op, int64_t t0, int64_t tokens) {
   for (int64_t e = 0; e < op.experts; ++e) {
     if (count[e]) {
       place[e] = static_cast<int64_t>(groups.size());
-      groups.push_back({at(op.routed, e), {}, 0});
+      groups.push_back({at(op.routed, e), {}, 0, 0});
       groups.back().rows.reserve(count[e]);
     }
   }
@@ -84,7 +88,7 @@ std::vector<Group> group(const MoeExperts& op, int64_t t0, int64_t tokens) {
   }
   if (op.shared) {
     const std::vector<float> weights = shared_weights(op, t0, tokens);
-    groups.push_back({*op.shared, {}, 0});
+    groups.push_back({*op.shared, {}, 0, 0});
     for (int64_t t = 0; t < tokens; ++t) {
       groups.back().rows.push_back({t, weights[t]});
     }
@@ -92,7 +96,8 @@ std::vector<Group> group(const MoeExperts& op, int64_t t0, int64_t tokens) {
   int64_t tiles = 0;
   for (Group& g : groups) {
     g.first_tile = tiles;
-    tiles += g.tiling().count;
+    g.tiles = tiling(g, op.dtype).count;
+    tiles += g.tiles;
   }
   return groups;
 }
@@ -115,19 +120,18 @@ struct Tile {
 void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
   const Kernels& kernel = kernels();
   Pool& pool = Pool::instance();
-  const int terms = terms_of(op.dtype);
   const int64_t hidden = op.routed.gate.cols;
   const std::vector<Group> groups = group(op, t0, tokens);
   Scratch scratch;
 
   std::vector<Tile> tiles;
   for (const Group& g : groups) {
-    const Tiling tiling = g.tiling();
-    for (int64_t i = 0; i < tiling.count; ++i) {
-      Tile tile{&g, tiling.first(i), tiling.height(i)};
-      tile.x = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.gate, terms), tile.height));
+    const Tiling cut = tiling(g, op.dtype);
+    for (int64_t i = 0; i < cut.count; ++i) {
+      Tile tile{&g, cut.first(i), cut.height(i)};
+      tile.x = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.gate, op.dtype), tile.height));
       tile.h = scratch.take<float>(tile.height * g.mlp.gate.rows);
-      tile.h_packed = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.down, terms), tile.height));
+      tile.h_packed = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.down, op.dtype), tile.height));
       tiles.push_back(tile);
     }
   }
@@ -135,7 +139,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
   // 1. A lone token looks the same to every expert that packs alike.
   const auto packed_like_first = [&](const Tile& tile) {
     return tokens == 1 && &tile != tiles.data() && tile.height == tiles[0].height &&
-           Packing(tile.group->mlp.gate, terms) == Packing(tiles[0].group->mlp.gate, terms);
+           Packing(tile.group->mlp.gate, op.dtype) == Packing(tiles[0].group->mlp.gate, op.dtype);
   };
   pool.run(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
     Tile& tile = tiles[i];
@@ -147,7 +151,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     for (int r = 0; r < tile.height; ++r) {
       rows[r] = offset(op.x, op.dtype, (t0 + tile.group->rows[tile.first + r].token) * hidden);
     }
-    kernel.pack(Packing(tile.group->mlp.gate, terms), tile.height, rows, op.dtype, tile.x);
+    kernel.pack(Packing(tile.group->mlp.gate, op.dtype), tile.height, rows, op.dtype, tile.x);
   });
 
   // 2.
@@ -164,10 +168,10 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
   }
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const auto [g, n0, n1] = tasks[i];
-    const Packing packing(g->mlp.gate, terms);
+    const Packing packing(g->mlp.gate, op.dtype);
     float gate[kMaxTile * kMiddle];
     float up[kMaxTile * kMiddle];
-    for (int64_t t = g->first_tile; t < g->first_tile + g->tiling().count; ++t) {
+    for (int64_t t = g->first_tile; t < g->first_tile + g->tiles; ++t) {
       const Tile& tile = tiles[t];
       kernel.multiply(g->mlp.gate, packing, n0, n1, tile.height, tile.x, gate, kMiddle);
       kernel.multiply(g->mlp.up, packing, n0, n1, tile.height, tile.x, up, kMiddle);
@@ -184,7 +188,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     for (int r = 0; r < tile.height; ++r) {
       rows[r] = tile.h + r * tile.group->mlp.down.cols;
     }
-    kernel.pack(Packing(tile.group->mlp.down, terms), tile.height, rows, Dtype::f32, tile.h_packed);
+    kernel.pack(Packing(tile.group->mlp.down, op.dtype), tile.height, rows, Dtype::f32, tile.h_packed);
   });
 
   // 4.
@@ -198,7 +202,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     std::fill(total, total + tokens * chunk, 0.0F);
     for (const Tile& tile : tiles) {
       const Quantized& down = tile.group->mlp.down;
-      kernel.multiply(down, Packing(down, terms), n0, n1, tile.height, tile.h_packed, part, chunk);
+      kernel.multiply(down, Packing(down, op.dtype), n0, n1, tile.height, tile.h_packed, part, chunk);
       for (int r = 0; r < tile.height; ++r) {
         const Row& row = tile.group->rows[tile.first + r];
         kernel.add_scaled(row.weight, part + r * chunk, total + row.token * chunk, n1 - n0);

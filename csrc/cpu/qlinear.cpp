@@ -10,9 +10,9 @@ void qlinear(const void* x, Dtype dtype, int64_t m, const Quantized& w, void* y)
   }
   const Kernels& kernel = kernels();
   Pool& pool = Pool::instance();
-  const Packing packing(w, terms_of(dtype));
-  const Tiling tiling(m);
-  const size_t tile_bytes = kernel.tile_bytes(packing, kernel.tile);
+  const Packing packing(w, dtype);
+  const Tiling tiling(packing, m);
+  const size_t tile_bytes = kernel.tile_bytes(packing, kMaxTile);
   Scratch scratch;
   char* tiles = scratch.take<char>(tiling.count * tile_bytes);
   pool.run(tiling.count, [&](int64_t i) {

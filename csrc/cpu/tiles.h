@@ -8,14 +8,12 @@
 
 namespace deltamoe::cpu {
 
-// How many bf16 terms hold an activation of this type exactly.
-inline int terms_of(Dtype dtype) { return dtype == Dtype::bf16 ? 1 : dtype == Dtype::f16 ? 2 : 3; }
-
 // `rows` rows in as few tiles as will do, all of nearly the same height.
 struct Tiling {
   int64_t rows, count;
 
-  explicit Tiling(int64_t rows) : rows(rows), count((rows + kernels().tile - 1) / kernels().tile) {}
+  Tiling(const Packing& packing, int64_t rows)
+      : rows(rows), count((rows + kernels().tile_rows(packing) - 1) / kernels().tile_rows(packing)) {}
   int64_t first(int64_t i) const { return rows * i / count; }
   int height(int64_t i) const { return static_cast<int>(first(i + 1) - first(i)); }
 };

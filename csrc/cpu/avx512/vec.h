@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "cpu/types.h"
+
 namespace deltamoe::cpu {
 
 struct Avx512 {
@@ -53,11 +55,24 @@ struct Avx512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 
+  // Optional in a vec.h: the first n < 16 elements, zeros behind, nothing read beyond.
+  static F load_some(const void* p, Dtype dtype, int n) {
+    const auto mask = static_cast<__mmask16>((1U << n) - 1);
+    switch (dtype) {
+      case Dtype::bf16: return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+      case Dtype::f16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
+      default: return _mm512_maskz_loadu_ps(mask, p);
+    }
+  }
+
   static Words load_words(const void* p) { return _mm512_loadu_si512(p); }
   template <int Bits>
   static F code(Words w, int j) {  // code j of every word
-    const __m512i c = _mm512_and_si512(_mm512_srli_epi32(w, j * Bits), _mm512_set1_epi32((1 << Bits) - 1));
-    return _mm512_cvtepi32_ps(c);
+    const __m512i shifted = _mm512_srli_epi32(w, j * Bits);
+    if constexpr (Bits == 4) {  // a lookup takes the low four bits itself
+      return _mm512_permutexvar_ps(shifted, _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+    }
+    return _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32((1 << Bits) - 1)));
   }
   // Lane l of `spread(p, pattern(n))` is p[l / n]: the scale of word l where n words share one. Reads p[0..3].
   static Spread pattern(int words) {

@@ -1,9 +1,9 @@
 // Products in bf16 (vdpbf16ps), exact: a 4-bit code is a bf16 number, an 8-bit code the sum of two (16 times the high half,
-// and the low half), and an activation the sum of `Terms` bf16 numbers (1 for bf16, 2 for f16, 3 for f32). Sums are float.
+// and the low half). Sums are float.
 //
 // A vector of 16 words is 32 halfwords of four nibbles. Step j looks nibble j of each halfword up in a table of 16 bf16
 // numbers. The table stands twice in its register, so that the lookup's fifth index bit does not matter and no mask is
-// needed. x is packed as [term][vector][32 halfwords]: halfword h of vector i is x[h * vectors + i].
+// needed. x is packed as [vector][32 halfwords]: halfword h of vector i is x[h * vectors + i].
 #pragma once
 
 #include "cpu/avx512/vec.h"
@@ -12,34 +12,22 @@ namespace deltamoe::cpu {
 
 struct Avx512Bf16 : Avx512 {};
 
-template <int Bits, int Terms>
+template <int Bits>
 struct Bf16Dot {
   static constexpr int codes = 32 / Bits;
   static constexpr int block = codes * Avx512::lanes;
   static constexpr int steps = 4;
   static constexpr int vectors = 16 / Bits;
-  static constexpr size_t block_bytes = size_t{2} * block * Terms;
+  static constexpr size_t block_bytes = size_t{2} * block;
   using Code = __m512bh;
 
   static void pack(const float* x, void* out) {
-    auto* o = static_cast<char*>(out);
-    __m512 rest[2 * vectors];
-    for (int i = 0; i < 2 * vectors; ++i) {
-      rest[i] = _mm512_loadu_ps(x + 16 * i);
+    __m512i in_order[vectors];
+    for (int i = 0; i < vectors; ++i) {
+      in_order[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 32 * i + 16), _mm512_loadu_ps(x + 32 * i));
     }
-    for (int t = 0; t < Terms; ++t) {
-      __m512i term[vectors];  // in order of k
-      for (int i = 0; i < vectors; ++i) {
-        const __m512bh pair = _mm512_cvtne2ps_pbh(rest[2 * i + 1], rest[2 * i]);
-        term[i] = (__m512i)pair;
-        if (t + 1 < Terms) {
-          rest[2 * i] = without(rest[2 * i], _mm512_castsi512_si256(term[i]));
-          rest[2 * i + 1] = without(rest[2 * i + 1], _mm512_extracti64x4_epi64(term[i], 1));
-        }
-      }
-      for (int i = 0; i < vectors; ++i) {
-        _mm512_storeu_si512(o + (t * vectors + i) * 64, every(term, i));
-      }
+    for (int i = 0; i < vectors; ++i) {
+      _mm512_storeu_si512(static_cast<char*>(out) + 64 * i, every(in_order, i));
     }
   }
   static Code decode(__m512i words, int j) {
@@ -48,31 +36,22 @@ struct Bf16Dot {
   }
   static __m512 mac(__m512 part, Code c, const void* x, int j) {
     const char* at = static_cast<const char*>(x) + (Bits == 4 ? j : j / 2) * 64;
-    for (int t = 0; t < Terms; ++t) {
-      part = _mm512_dpbf16_ps(part, c, (__m512bh)_mm512_loadu_si512(at + t * vectors * 64));
-    }
-    return part;
+    return _mm512_dpbf16_ps(part, c, (__m512bh)_mm512_loadu_si512(at));
   }
 
  private:
-  // x less its leading term; nothing is left of an infinity.
-  static __m512 without(__m512 x, __m256i term) {
-    const __m512 t = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(term), 16));
-    const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(t), _mm512_set1_ps(__builtin_inff()), _CMP_LT_OQ);
-    return _mm512_maskz_sub_ps(finite, x, t);
-  }
-  // Elements i, i + vectors, i + 2 vectors, ... of the terms.
-  static __m512i every(const __m512i* term, int i) {
+  // Elements i, i + vectors, i + 2 vectors, ... of x.
+  static __m512i every(const __m512i* x, int i) {
     alignas(64) uint16_t index[32];
     for (int h = 0; h < 32; ++h) {
       index[h] = static_cast<uint16_t>((h * vectors + i) % 64);
     }
     const __m512i at = _mm512_load_si512(index);
-    const __m512i low = _mm512_permutex2var_epi16(term[0], at, term[1]);
+    const __m512i low = _mm512_permutex2var_epi16(x[0], at, x[1]);
     if constexpr (vectors == 2) {
       return low;
     } else {
-      const __m512i high = _mm512_permutex2var_epi16(term[2], at, term[3]);
+      const __m512i high = _mm512_permutex2var_epi16(x[2], at, x[3]);
       return _mm512_inserti64x4(low, _mm512_castsi512_si256(high), 1);
     }
   }

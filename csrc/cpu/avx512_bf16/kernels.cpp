@@ -1,10 +1,17 @@
+#include <type_traits>
+
 #include "cpu/avx512_bf16/dot.h"
 #include "cpu/kernels/table.h"
 
 namespace deltamoe::cpu {
 
+namespace {
+template <int Bits, bool Bf16>
+using Dot = std::conditional_t<Bf16, Bf16Dot<Bits>, FloatDot<Avx512Bf16, Bits>>;
+}  // namespace
+
 const Kernels& avx512_bf16_kernels() {
-  static constexpr Kernels table = Table<Avx512Bf16, Bf16Dot>::make("avx512_bf16");
+  static constexpr Kernels table = Table<Avx512Bf16, Dot>::make("avx512_bf16");
   return table;
 }
 

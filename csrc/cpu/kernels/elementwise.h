@@ -43,13 +43,24 @@ struct Elementwise {
       body(i, static_cast<int>(n - i));
     }
   }
-  static F get(const float* p, int count) {
-    if (count == L) {
-      return V::load(p);
+  // The first `count` of L elements, zeros behind; put writes no more than those.
+  static F get(const float* p, int count) { return get(p, Dtype::f32, 0, count); }
+  static F get(const void* p, Dtype dtype, int64_t i, int count) {
+    const void* from = offset(p, dtype, i);
+    alignas(64) char tail[L * sizeof(float)];
+    if (count < L) {
+      if constexpr (requires { V::load_some(from, dtype, count); }) {
+        return V::load_some(from, dtype, count);
+      }
+      std::memset(tail, 0, sizeof(tail));
+      std::memcpy(tail, from, count * size_of(dtype));
+      from = tail;
     }
-    float tail[L] = {};
-    std::memcpy(tail, p, count * sizeof(float));
-    return V::load(tail);
+    switch (dtype) {
+      case Dtype::bf16: return V::load_bf16(static_cast<const uint16_t*>(from));
+      case Dtype::f16: return V::load_f16(static_cast<const uint16_t*>(from));
+      default: return V::load(static_cast<const float*>(from));
+    }
   }
   static void put(float* p, F x, int count) {
     if (count == L) {
@@ -58,18 +69,6 @@ struct Elementwise {
     float tail[L];
     V::store(tail, x);
     std::memcpy(p, tail, count * sizeof(float));
-  }
-  static F get(const void* p, Dtype dtype, int64_t i, int count) {
-    if (dtype == Dtype::f32) {
-      return get(static_cast<const float*>(p) + i, count);
-    }
-    const uint16_t* h = static_cast<const uint16_t*>(p) + i;
-    uint16_t tail[L] = {};
-    if (count < L) {
-      std::memcpy(tail, h, count * sizeof(uint16_t));
-      h = tail;
-    }
-    return dtype == Dtype::bf16 ? V::load_bf16(h) : V::load_f16(h);
   }
 
   static void load(const void* x, Dtype dtype, float* y, int64_t n) {

@@ -58,6 +58,10 @@ struct QuantizedMatmul {
   static int64_t padded_groups(const Packing& p) { return (p.cols / p.group + L - 1) / L * L; }
   static int64_t blocks(const Packing& p) { return (p.cols + Dot::block - 1) / Dot::block; }
 
+  static int tile_rows(const Packing& p) {
+    constexpr int64_t kFirstCache = 32 << 10;
+    return static_cast<int>(std::clamp<int64_t>(kFirstCache / (blocks(p) * Dot::block_bytes), 3, V::tile));
+  }
   static size_t tile_bytes(const Packing& p, int rows) {
     const size_t bytes = rows * (padded_groups(p) * sizeof(float) + blocks(p) * Dot::block_bytes);
     return (bytes + 63 + 63) / 64 * 64;
@@ -123,9 +127,11 @@ struct QuantizedMatmul {
     }
   }
 
+  // `groups` numbers as floats, zeros up to `padded`.
   static void widen(const void* p, Dtype dtype, int64_t first, int64_t groups, int64_t padded, float* out) {
-    E::load(offset(p, dtype, first), dtype, out, groups);
-    std::fill(out + groups, out + padded + kSlack, 0.0F);
+    for (int64_t g = 0; g < padded; g += L) {
+      V::store(out + g, E::get(p, dtype, first + g, static_cast<int>(std::min<int64_t>(L, groups - g))));
+    }
   }
 
   template <int M>
@@ -137,10 +143,11 @@ struct QuantizedMatmul {
     const char* x = data(const_cast<void*>(tile), p, M);
     const int64_t row_bytes = w.row_bytes();
     const int64_t whole = w.cols / Dot::block;
-    const int words = w.group / Dot::codes;
+    const int words = w.group / Dot::codes;  // that share a scale, a power of two
+    const int shift = __builtin_ctz(words);
     const typename V::Spread pattern = V::pattern(words);
     alignas(64) float scales[kChunk + kSlack];
-    alignas(64) float biases[kChunk + kSlack];
+    alignas(64) float biases[kChunk];
 
     for (int64_t n = n0; n < n1; ++n) {
       const char* codes = static_cast<const char*>(w.codes) + n * row_bytes;
@@ -164,12 +171,12 @@ struct QuantizedMatmul {
         for (int64_t b = b0; b < b1; ++b) {
           const char* at = codes + b * L * 4;
           prefetch(at + kAhead);
-          block<M>(V::load_words(at), x + b * M * Dot::block_bytes, scales + b * L / words - c0, pattern, total);
+          block<M>(V::load_words(at), x + b * M * Dot::block_bytes, scales + (b * L >> shift) - c0, pattern, total);
         }
         if (b1 * Dot::block < (c0 + live) * w.group) {  // the last, partial block
           alignas(64) uint32_t tail[L] = {};
           std::memcpy(tail, codes + b1 * L * 4, row_bytes - b1 * L * 4);
-          block<M>(V::load_words(tail), x + b1 * M * Dot::block_bytes, scales + b1 * L / words - c0, pattern, total);
+          block<M>(V::load_words(tail), x + b1 * M * Dot::block_bytes, scales + (b1 * L >> shift) - c0, pattern, total);
         }
       }
       for (int m = 0; m < M; ++m) {

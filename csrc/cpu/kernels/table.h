@@ -1,4 +1,5 @@
-// The table of kernels for one instruction set: V its vectors, Dot<Bits, Terms> how it multiplies codes.
+// The table of kernels for one instruction set: V its vectors, Dot<Bits, Bf16> how it multiplies codes by activations that
+// are bf16 numbers or not.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -9,25 +10,20 @@
 
 namespace deltamoe::cpu {
 
-template <class V, template <int Bits, int Terms> class Dot>
+template <class V, template <int Bits, bool Bf16> class Dot>
 struct Table {
   // Calls body with the QuantizedMatmul that the packing asks for.
   template <class Body>
   static auto choose(const Packing& p, Body body) {
     if (p.bits == 4) {
-      return with_terms<4>(p, body);
+      return p.bf16 ? body(QuantizedMatmul<V, Dot<4, true>>()) : body(QuantizedMatmul<V, Dot<4, false>>());
     }
-    return with_terms<8>(p, body);
-  }
-  template <int Bits, class Body>
-  static auto with_terms(const Packing& p, Body body) {
-    switch (p.terms) {
-      case 1: return body(QuantizedMatmul<V, Dot<Bits, 1>>());
-      case 2: return body(QuantizedMatmul<V, Dot<Bits, 2>>());
-      default: return body(QuantizedMatmul<V, Dot<Bits, 3>>());
-    }
+    return p.bf16 ? body(QuantizedMatmul<V, Dot<8, true>>()) : body(QuantizedMatmul<V, Dot<8, false>>());
   }
 
+  static int tile_rows(const Packing& p) {
+    return choose(p, [&](auto q) { return q.tile_rows(p); });
+  }
   static size_t tile_bytes(const Packing& p, int rows) {
     return choose(p, [&](auto q) { return q.tile_bytes(p, rows); });
   }
@@ -43,7 +39,7 @@ struct Table {
     using E = Elementwise<V>;
     return {
         .name = name,
-        .tile = V::tile,
+        .tile_rows = tile_rows,
         .tile_bytes = tile_bytes,
         .pack = pack,
         .multiply = multiply,

@@ -4,7 +4,7 @@
 namespace deltamoe::cpu {
 
 namespace {
-template <int Bits, int>
+template <int Bits, bool>
 using Dot = FloatDot<Neon, Bits>;
 }  // namespace
 
