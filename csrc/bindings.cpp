@@ -36,8 +36,9 @@ NB_MODULE(_ext, m) {
     return features;
   });
   m.def("use_isa", [](const std::string& name) { cpu::use_isa(name); }, "name"_a);
-  m.def("set_threads", [](int n) { cpu::Pool::instance().set_threads(n); }, "n"_a,
-        nb::call_guard<nb::gil_scoped_release>());
+  m.def(
+      "set_threads", [](int n) { cpu::Pool::instance().set_threads(n); }, "n"_a,
+      nb::call_guard<nb::gil_scoped_release>());
 
   m.def(
       "qlinear", [](const mx::array& x, const Matrix& w, mx::StreamOrDevice s) { return qlinear(x, quantized(w), s); },

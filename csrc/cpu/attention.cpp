@@ -10,8 +10,8 @@ namespace deltamoe::cpu {
 
 namespace {
 
-constexpr int kRows = 16;            // query rows of a tile: they share one pass over keys and values
-constexpr int64_t kSplit = 1024;     // keys of one part where there are few tiles to go round
+constexpr int kRows = 16;         // query rows of a tile: they share one pass over keys and values
+constexpr int64_t kSplit = 1024;  // keys of one part where there are few tiles to go round
 
 // out = the parts' outputs, each weighted by exp(its max - the largest), over the sum of their sums.
 void combine(const Kernels& kernel, int64_t parts, int rows, int dim, const Softmax* state, float* out) {
@@ -39,8 +39,8 @@ void combine(const Kernels& kernel, int64_t parts, int rows, int dim, const Soft
 
 }  // namespace
 
-// Row r of a tile is query head r % group of token r / group: all rows of a tile share a key head. With few tokens the keys
-// are split into parts of fixed length, so that the result does not depend on the number of threads.
+// Row r of a tile is query head r % group of token r / group: all rows of a tile share a key head. With few tokens the
+// keys are split into parts of fixed length, so that the result does not depend on the number of threads.
 void attention(const Attention& op) {
   const Kernels& kernel = kernels();
   Pool& pool = Pool::instance();

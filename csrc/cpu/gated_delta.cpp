@@ -10,9 +10,9 @@ namespace deltamoe::cpu {
 
 namespace {
 
-constexpr int64_t kBlock = 256;    // tokens of a sequence at once: what lies between the steps stays in cache
-constexpr int64_t kTokens = 16;    // tokens of one task of the first step
-constexpr int64_t kChunked = 12;   // tokens from which the chunked form wins
+constexpr int64_t kBlock = 256;   // tokens of a sequence at once: what lies between the steps stays in cache
+constexpr int64_t kTokens = 16;   // tokens of one task of the first step
+constexpr int64_t kChunked = 12;  // tokens from which the chunked form wins
 
 // A block of tokens in float.
 struct Block {

@@ -1,14 +1,14 @@
-// The kernels that every instruction set provides, as one table of functions. The drivers (qlinear.cpp, moe_experts.cpp, ...)
-// split the work over threads and call through the table; they hold no vector code. Each kernel's contract is here, its
-// mathematics in kernels/*.h, its vectors in <instruction set>/vec.h.
+// The kernels that every instruction set provides, as one table of functions. The drivers (qlinear.cpp,
+// moe_experts.cpp, ...) split the work over threads and call through the table; they hold no vector code. Each kernel's
+// contract is here, its mathematics in kernels/*.h, its vectors in <instruction set>/vec.h.
 #pragma once
 
 #include "cpu/types.h"
 
 namespace deltamoe::cpu {
 
-// How a tile of activation rows is laid out for multiplication by a quantised matrix. Where the instruction set has bf16
-// products, activations that are bf16 numbers are multiplied as such: nothing is lost, and it is twice as fast.
+// How a tile of activation rows is laid out for multiplication by a quantised matrix. Where the instruction set has
+// bf16 products, activations that are bf16 numbers are multiplied as such: nothing is lost, and it is twice as fast.
 struct Packing {
   int64_t cols = 0;
   int bits = 4;
@@ -65,18 +65,19 @@ struct Kernels {
   size_t (*attention_scratch)(int rows, int dim);  // floats
 };
 
-// One head: q, k [tokens][dk], v, y [tokens][dv] with the given strides, gates, and the state [dv][dk], updated in place.
+// One head: q, k [tokens][dk], v, y [tokens][dv] with the given strides, gates, and the state [dv][dk], updated in
+// place.
 struct DeltaHead {
   int64_t tokens;
   int dk, dv;
   const float *q, *k, *v;
   float* y;
   int64_t qk_stride, v_stride, y_stride;
-  const double* g;           // scalar gates, [tokens] with gate_stride; double so that products of many stay exact to f32
-  const float* channel_g;    // or gates per key channel, [tokens][dk] with gate_stride
-  const float* beta;         // [tokens] with gate_stride / (channel gates: beta_stride)
+  const double* g;         // scalar gates, [tokens] with gate_stride; double so that products of many stay exact to f32
+  const float* channel_g;  // or gates per key channel, [tokens][dk] with gate_stride
+  const float* beta;       // [tokens] with gate_stride / (channel gates: beta_stride)
   int64_t g_stride, beta_stride;
-  const bool* mask;          // [tokens] or null: where false the state stays and y is 0
+  const bool* mask;  // [tokens] or null: where false the state stays and y is 0
   float* state;
   float* scratch;
 };
@@ -88,8 +89,8 @@ struct AttentionTile {
   const int64_t* limit;  // [rows]: row r sees keys below limit[r]
   const void *k, *v;
   Dtype dtype;
-  int64_t k_stride, v_stride;          // elements between keys
-  int64_t k_inner, v_inner;            // elements between channels
+  int64_t k_stride, v_stride;  // elements between keys
+  int64_t k_inner, v_inner;    // elements between channels
   float* scratch;
 };
 

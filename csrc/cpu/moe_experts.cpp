@@ -24,9 +24,7 @@ struct Group {
 };
 
 // The same tiles serve gate, up and down.
-Tiling tiling(const Group& g, Dtype dtype) {
-  return {Packing(g.mlp.gate, dtype), static_cast<int64_t>(g.rows.size())};
-}
+Tiling tiling(const Group& g, Dtype dtype) { return {Packing(g.mlp.gate, dtype), static_cast<int64_t>(g.rows.size())}; }
 
 Mlp at(const Mlp& stack, int64_t expert) { return {stack.gate.at(expert), stack.up.at(expert), stack.down.at(expert)}; }
 
@@ -107,8 +105,8 @@ struct Tile {
   const Group* group;
   int64_t first;
   int height;
-  char* x = nullptr;     // packed
-  float* h = nullptr;    // [height][I]
+  char* x = nullptr;   // packed
+  float* h = nullptr;  // [height][I]
   char* h_packed = nullptr;
 };
 

@@ -25,7 +25,8 @@ void route(const Kernels& kernel, const float* logits, int experts, int k, bool 
            uint32_t* indices, float* scores) {
   const float max = *std::max_element(logits, logits + experts);
   // A NaN makes every probability NaN, and so does a largest logit that is not finite.
-  const bool broken = !std::isfinite(max) || std::any_of(logits, logits + experts, [](float x) { return std::isnan(x); });
+  const bool broken =
+      !std::isfinite(max) || std::any_of(logits, logits + experts, [](float x) { return std::isnan(x); });
   if (broken) {
     std::iota(indices, indices + k, static_cast<uint32_t>(experts - k));
     std::fill(scores, scores + k, std::numeric_limits<float>::quiet_NaN());

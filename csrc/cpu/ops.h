@@ -1,6 +1,6 @@
 // The CPU back end's ops: split over threads here, computed by the kernels of the instruction set in use. All memory is
-// contiguous unless strides are given; outputs do not overlap inputs unless said so. Results do not depend on the number
-// of threads, nor on which other tokens are in the call.
+// contiguous unless strides are given; outputs do not overlap inputs unless said so. Results do not depend on the
+// number of threads, nor on which other tokens are in the call.
 #pragma once
 
 #include "cpu/types.h"
@@ -37,10 +37,10 @@ void moe_experts(const MoeExperts& op);
 struct GatedDelta {
   int64_t batch, tokens;
   int k_heads, v_heads, dk, dv;
-  Dtype dtype;                // of q, k, v, z, y and the convolution
-  const void *q, *k, *v;      // [batch, tokens, heads, dim]; null with a convolution
-  const void *a, *b;          // [batch, tokens, v_heads], a with [dk] behind if channel_gate
-  Dtype gate_dtype;           // of a and b
+  Dtype dtype;                   // of q, k, v, z, y and the convolution
+  const void *q, *k, *v;         // [batch, tokens, heads, dim]; null with a convolution
+  const void *a, *b;             // [batch, tokens, v_heads], a with [dk] behind if channel_gate
+  Dtype gate_dtype;              // of a and b
   const float *A_log, *dt_bias;  // [v_heads], dt_bias with [dk] behind if channel_gate
   bool channel_gate;
   bool allow_neg_eigval;
@@ -53,15 +53,15 @@ struct GatedDelta {
 };
 
 struct DeltaBlock {
-  const void* qkv;         // [batch, tokens, channels]
-  const void* z;           // [batch, tokens, v_heads, dv]
-  const void* conv_state;  // [batch, width - 1, channels]
-  const void* conv_weight; // [channels, width]
+  const void* qkv;          // [batch, tokens, channels]
+  const void* z;            // [batch, tokens, v_heads, dv]
+  const void* conv_state;   // [batch, width - 1, channels]
+  const void* conv_weight;  // [channels, width]
   int width;
   const float* norm_weight;  // [dv]
   float norm_eps;
-  const int64_t* ends;       // [batch]: how many tokens count, for the new conv_state
-  void* new_conv_state;      // [batch, width - 1, channels]
+  const int64_t* ends;   // [batch]: how many tokens count, for the new conv_state
+  void* new_conv_state;  // [batch, width - 1, channels]
 };
 void gated_delta(const GatedDelta& op);
 

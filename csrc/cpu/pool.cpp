@@ -47,7 +47,8 @@ class Spin {
   uint32_t turns_ = 0;
 };
 
-// A sleeping worker takes over 20 us to wake: one that has just worked spins for about as long as MLX needs between two ops.
+// A sleeping worker takes over 20 us to wake: one that has just worked spins for about as long as MLX needs between two
+// ops.
 constexpr std::chrono::microseconds kSpin{100};
 
 int usable_cores() {

@@ -55,8 +55,8 @@ class Pool {
   std::vector<std::thread> workers_;
 };
 
-// Memory for one job, kept by the thread that asked for it: `take` hands out aligned pieces of one block, all given back
-// when the Scratch goes. Threads that run tasks each have their own.
+// Memory for one job, kept by the thread that asked for it: `take` hands out aligned pieces of one block, all given
+// back when the Scratch goes. Threads that run tasks each have their own.
 class Scratch {
  public:
   Scratch();

@@ -18,7 +18,8 @@ inline void* offset(void* data, Dtype dtype, int64_t elements) {
 }
 
 // One matrix [rows, cols] in MLX's affine layout, rows contiguous:
-//   w[n][k] = scales[n][k / group] * code[n][k] + biases[n][k / group],  code k in bits (k % (32 / bits)) * bits of its word.
+//   w[n][k] = scales[n][k / group] * code[n][k] + biases[n][k / group],  code k in bits (k % (32 / bits)) * bits of its
+//   word.
 struct Quantized {
   const void* codes = nullptr;
   const void* scales = nullptr;

@@ -1,5 +1,5 @@
-// What an op accepts. Every failed check throws std::invalid_argument (ValueError in Python) that says what came, what was
-// expected and, where it is not plain, what to do.
+// What an op accepts. Every failed check throws std::invalid_argument (ValueError in Python) that says what came, what
+// was expected and, where it is not plain, what to do.
 #pragma once
 
 #include <sstream>
@@ -30,7 +30,8 @@ void require(bool ok, const char* op, const Parts&... parts) {
 cpu::Dtype dtype_of(const mx::array& a);  // of an array that check_float let through
 void check_float(const char* op, const char* name, const mx::array& a);
 void check_integer(const char* op, const char* name, const mx::array& a);
-void check_same_dtype(const char* op, const char* name, const mx::array& a, const char* other_name, const mx::array& other);
+void check_same_dtype(const char* op, const char* name, const mx::array& a, const char* other_name,
+                      const mx::array& other);
 void check_ndim(const char* op, const char* name, const mx::array& a, size_t ndim);
 // Dimensions given as -1 may be anything.
 void check_shape(const char* op, const char* name, const mx::array& a, const mx::Shape& expected);

@@ -97,7 +97,8 @@ mx::array check_gates(const char* op, const Heads& h, const mx::array& a, const 
 Maybe check_mask(const char* op, const Heads& h, const Maybe& mask, const Maybe& lengths, mx::Stream s) {
   Maybe all;
   if (mask) {
-    require(mask->dtype() == mx::bool_, op, "mask has dtype ", mask->dtype(), ". Expected bool, True where a token counts.");
+    require(mask->dtype() == mx::bool_, op, "mask has dtype ", mask->dtype(),
+            ". Expected bool, True where a token counts.");
     check_shape(op, "mask", *mask, {h.B, h.T});
     all = mask;
   }
@@ -296,11 +297,13 @@ std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array
   return {out[0], out[1]};
 }
 
-std::tuple<mx::array, mx::array, mx::array> gated_delta_block(
-    const mx::array& qkv, const mx::array& z, const mx::array& a, const mx::array& b, const mx::array& conv_weight,
-    const mx::array& A_log, const mx::array& dt_bias, const mx::array& norm_weight, const Maybe& conv_state,
-    const Maybe& state, const Maybe& mask, const Maybe& lengths, int num_k_heads, float norm_eps,
-    mx::StreamOrDevice stream) {
+std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& qkv, const mx::array& z,
+                                                              const mx::array& a, const mx::array& b,
+                                                              const mx::array& conv_weight, const mx::array& A_log,
+                                                              const mx::array& dt_bias, const mx::array& norm_weight,
+                                                              const Maybe& conv_state, const Maybe& state,
+                                                              const Maybe& mask, const Maybe& lengths, int num_k_heads,
+                                                              float norm_eps, mx::StreamOrDevice stream) {
   constexpr const char* op = GatedDeltaBlock::name;
   const mx::Stream s = mx::to_stream(stream);
   check_float(op, "qkv", qkv);
@@ -325,8 +328,8 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(
     check_shape(op, "conv_state", *conv_state, {h.B, width - 1, channels});
   }
   const mx::array history = conv_state ? *conv_state : mx::zeros({h.B, width - 1, channels}, qkv.dtype(), s);
-  Arrays inputs{qkv,     z,           a,       b, conv_weight, A_log, dt_bias, norm_weight,
-                history, check_gates(op, h, a, b, A_log, dt_bias, state, false, s)};
+  Arrays inputs{qkv,   z,       a,           b,       conv_weight,
+                A_log, dt_bias, norm_weight, history, check_gates(op, h, a, b, A_log, dt_bias, state, false, s)};
   const Maybe all = check_mask(op, h, mask, lengths, s);
   if (all) {
     inputs.push_back(*all);
@@ -334,8 +337,7 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(
   if (lengths) {
     inputs.push_back(*lengths);
   }
-  const Arrays out =
-      make(GatedDeltaBlock{num_k_heads, norm_eps, all.has_value(), lengths.has_value()}, inputs, s);
+  const Arrays out = make(GatedDeltaBlock{num_k_heads, norm_eps, all.has_value(), lengths.has_value()}, inputs, s);
   return {out[0], out[1], out[2]};
 }
 

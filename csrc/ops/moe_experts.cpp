@@ -14,7 +14,8 @@ struct MoeExperts {
   bool operator==(const MoeExperts&) const = default;
 
   // inputs: x, indices, scores, gate, up, down [, shared gate, up, down [, shared_gate]]; three arrays a matrix
-  static constexpr size_t kGate = 3, kUp = 6, kDown = 9, kSharedGate = 12, kSharedUp = 15, kSharedDown = 18, kScale = 21;
+  static constexpr size_t kGate = 3, kUp = 6, kDown = 9, kSharedGate = 12, kSharedUp = 15, kSharedDown = 18,
+                          kScale = 21;
 
   std::vector<Output> outputs(const Arrays& in) const { return {{in[0].shape(), in[0].dtype()}}; }
 
@@ -134,7 +135,8 @@ mx::array moe_experts(const mx::array& x, const mx::array& indices, const mx::ar
   }
   spec.has_shared = shared.has_value();
   spec.has_shared_gate = shared_gate.has_value();
-  require(spec.has_shared || !spec.has_shared_gate, op, "shared_gate is given without shared. Expected both or only shared.");
+  require(spec.has_shared || !spec.has_shared_gate, op,
+          "shared_gate is given without shared. Expected both or only shared.");
   if (shared) {
     std::tie(spec.shared_up, spec.shared_down) = check_mlp("shared.", *shared, 0, hidden);
     for (const Quantized* w : {&shared->gate, &shared->up, &shared->down}) {

@@ -52,7 +52,8 @@ mx::array contiguous(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
 
 }  // namespace
 
-Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted, bool strided) {
+Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted,
+             bool strided) {
   auto& encoder = mx::cpu::get_command_encoder(stream);
   Arrays ready;
   for (const mx::array& input : inputs) {

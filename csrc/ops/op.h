@@ -1,12 +1,13 @@
-// One MLX primitive for all ops. An op is a Spec: its parameters, its shapes, its CPU task, and its twin in plain MLX ops.
+// One MLX primitive for all ops. An op is a Spec: its parameters, its shapes, its CPU task, and its twin in plain MLX
+// ops.
 //
 //   struct Spec {
 //     static constexpr const char* name;
 //     bool operator==(const Spec&) const = default;                          // of the parameters
 //     std::vector<Output> outputs(const Arrays& inputs) const;               // shapes and dtypes
 //     Task task(const Arrays& inputs, Arrays& outputs) const;                // inputs are row-contiguous
-//     Arrays twin(const Arrays& inputs, mx::Stream) const;                   // what vjp differentiates, what a GPU runs
-//     Arrays dense_twin(const Arrays& inputs, mx::Stream) const;             // optional: what jvp differentiates
+//     Arrays twin(const Arrays& inputs, mx::Stream) const;                   // what vjp differentiates, what a GPU
+//     runs Arrays dense_twin(const Arrays& inputs, mx::Stream) const;             // optional: what jvp differentiates
 //     static constexpr bool strided = true;                                  // optional: task takes any strides
 //   };
 #pragma once
@@ -40,7 +41,7 @@ class Op;
 
 // The op on a device that has a kernel for it, its twin elsewhere.
 template <class Spec>
-Arrays make(const Spec& spec, Arrays inputs, mx::Stream stream) {
+Arrays make(const Spec& spec, const Arrays& inputs, mx::Stream stream) {
   if (stream.device != mx::Device::cpu) {
     return spec.twin(inputs, stream);
   }
@@ -60,9 +61,7 @@ class Op : public mx::Primitive {
 
   const char* name() const override { return Spec::name; }
 
-  bool is_equivalent(const mx::Primitive& other) const override {
-    return spec_ == static_cast<const Op&>(other).spec_;
-  }
+  bool is_equivalent(const mx::Primitive& other) const override { return spec_ == static_cast<const Op&>(other).spec_; }
 
   std::vector<mx::Shape> output_shapes(const Arrays& inputs) override {
     std::vector<mx::Shape> shapes;
@@ -79,7 +78,8 @@ class Op : public mx::Primitive {
   }
 
   void eval_gpu(const Arrays&, Arrays&) override {
-    throw std::logic_error(std::string("[deltamoe] ") + Spec::name + " has no GPU kernel; make() builds its twin there.");
+    throw std::logic_error(std::string("[deltamoe] ") + Spec::name +
+                           " has no GPU kernel; make() builds its twin there.");
   }
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums, const Arrays&) override {
@@ -107,7 +107,7 @@ class Op : public mx::Primitive {
           one[i] = mx::take(inputs[i], n, axes[i], stream());
         }
       }
-      const Arrays results = make(spec_, std::move(one), stream());
+      const Arrays results = make(spec_, one, stream());
       for (size_t j = 0; j < results.size(); ++j) {
         columns[j].push_back(results[j]);
       }

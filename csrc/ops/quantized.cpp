@@ -67,9 +67,9 @@ mx::array project(const mx::array& x, const Quantized& w, Format format, mx::Str
 }
 
 mx::array project_dense(const mx::array& x, const Quantized& w, Format format, mx::Stream s) {
-  const mx::array dense = mx::dequantize(w.codes, mx::astype(w.scales, mx::float32, s),
-                                         mx::astype(w.biases, mx::float32, s), format.group, format.bits, "affine",
-                                         std::nullopt, std::nullopt, s);
+  const mx::array dense =
+      mx::dequantize(w.codes, mx::astype(w.scales, mx::float32, s), mx::astype(w.biases, mx::float32, s), format.group,
+                     format.bits, "affine", std::nullopt, std::nullopt, s);
   return mx::matmul(mx::astype(x, mx::float32, s), mx::swapaxes(dense, -1, -2, s), s);
 }
 

@@ -17,7 +17,8 @@ struct Format {
   bool operator==(const Format&) const = default;
 };
 
-// The format of `w`, with `lead` leading axes (experts), `rows` rows (-1: any) and `cols` columns; throws if it has none.
+// The format of `w`, with `lead` leading axes (experts), `rows` rows (-1: any) and `cols` columns; throws if it has
+// none.
 Format check_quantized(const char* op, const char* name, const Quantized& w, size_t lead, int rows, int cols);
 
 void append(Arrays& inputs, const Quantized& w);

@@ -77,8 +77,8 @@ def moe_router(
         normalize: whether the chosen probabilities are scaled to sum to 1.
 
     Returns:
-        ``indices`` ``[..., k]`` uint32 and ``scores`` ``[..., k]`` float32, ascending by (probability, index). A row that
-        holds a NaN, or +inf, or nothing but -inf has NaN scores and valid indices.
+        ``indices`` ``[..., k]`` uint32 and ``scores`` ``[..., k]`` float32, ascending by (probability, index). A row
+        that holds a NaN, or +inf, or nothing but -inf has NaN scores and valid indices.
 
     Raises:
         ValueError: ``k`` out of range, or logits of another dtype or without axes.
@@ -117,8 +117,8 @@ def moe_experts(
 
     Raises:
         ValueError: shapes, dtypes, bits or group sizes that do not fit.
-        RuntimeError: at evaluation (MLX gives errors of its worker threads this type), if an index is negative or at least
-            E. Nothing is read out of bounds.
+        RuntimeError: at evaluation (MLX gives errors of its worker threads this type), if an index is negative or at
+            least E. Nothing is read out of bounds.
     """
     return _ext.moe_experts(x, indices, scores, gate, up, down, shared, shared_gate, stream=stream)
 
@@ -266,7 +266,8 @@ def attention(
 ) -> mx.array:
     """Grouped-query attention with an optional output gate.
 
-    ``y = softmax(scale * q k^T) v * sigmoid(gate)``. Query ``i`` of T sees keys up to ``S - T + i`` if ``causal``, else all.
+    ``y = softmax(scale * q k^T) v * sigmoid(gate)``. Query ``i`` of T sees keys up to ``S - T + i`` if ``causal``,
+    else all.
 
     Args:
         q: ``[B, Hq, T, D]`` float32, float16 or bfloat16; D a multiple of 16, at most 512.

@@ -11,9 +11,9 @@ namespace deltamoe::cpu {
 
 struct Avx512 {
   static constexpr int lanes = 16;
-  static constexpr int gemm_rows = 8;     // register block of a small GEMM: gemm_rows x gemm_vectors accumulators
+  static constexpr int gemm_rows = 8;  // register block of a small GEMM: gemm_rows x gemm_vectors accumulators
   static constexpr int gemm_vectors = 2;
-  static constexpr int tile = 8;          // activation rows multiplied at once by a quantised matrix
+  static constexpr int tile = 8;  // activation rows multiplied at once by a quantised matrix
   using F = __m512;
   using Words = __m512i;
   using Spread = __m512i;
@@ -26,9 +26,9 @@ struct Avx512 {
   static F sub(F a, F b) { return _mm512_sub_ps(a, b); }
   static F mul(F a, F b) { return _mm512_mul_ps(a, b); }
   static F div(F a, F b) { return _mm512_div_ps(a, b); }
-  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }     // a b + c
-  static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }   // c - a b
-  static F min(F bound, F x) { return _mm512_min_ps(bound, x); }       // a NaN in x stays
+  static F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }    // a b + c
+  static F fnma(F a, F b, F c) { return _mm512_fnmadd_ps(a, b, c); }  // c - a b
+  static F min(F bound, F x) { return _mm512_min_ps(bound, x); }      // a NaN in x stays
   static F max(F bound, F x) { return _mm512_max_ps(bound, x); }
   static F round(F x) { return _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static F exp2i(F n) {  // 2^n of whole n, -126 <= n <= 127
@@ -52,16 +52,20 @@ struct Avx512 {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
   static void store_f16(uint16_t* p, F x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
+                        _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
   }
 
   // Optional in a vec.h: the first n < 16 elements, zeros behind, nothing read beyond.
   static F load_some(const void* p, Dtype dtype, int n) {
     const auto mask = static_cast<__mmask16>((1U << n) - 1);
     switch (dtype) {
-      case Dtype::bf16: return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
-      case Dtype::f16: return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
-      default: return _mm512_maskz_loadu_ps(mask, p);
+      case Dtype::bf16:
+        return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p)), 16));
+      case Dtype::f16:
+        return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask, p));
+      default:
+        return _mm512_maskz_loadu_ps(mask, p);
     }
   }
 

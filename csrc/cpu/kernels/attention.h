@@ -36,8 +36,10 @@ struct Attention {
     for (int64_t s = s0; s < s1; s += kKeys) {
       const int n = static_cast<int>(std::min<int64_t>(kKeys, s1 - s));
       for (int i = 0; i < n; ++i) {
-        E::gather(offset(t.k, t.dtype, (s + i) * t.k_stride), t.dtype, t.k_inner, k + static_cast<int64_t>(i) * t.dim, t.dim);
-        E::gather(offset(t.v, t.dtype, (s + i) * t.v_stride), t.dtype, t.v_inner, v + static_cast<int64_t>(i) * t.dim, t.dim);
+        E::gather(offset(t.k, t.dtype, (s + i) * t.k_stride), t.dtype, t.k_inner, k + static_cast<int64_t>(i) * t.dim,
+                  t.dim);
+        E::gather(offset(t.v, t.dtype, (s + i) * t.v_stride), t.dtype, t.v_inner, v + static_cast<int64_t>(i) * t.dim,
+                  t.dim);
       }
       Gemm<V>::run_nt(t.rows, n, t.dim, t.q, t.dim, k, t.dim, p, kKeys);
       for (int r = 0; r < t.rows; ++r) {

@@ -13,8 +13,8 @@ struct Elementwise {
   using F = typename V::F;
   static constexpr int L = V::lanes;
 
-  // e^x to within 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 in r. Results below
-  // the smallest normal float come out as that float at least 2^-126 away from nothing, never as a subnormal.
+  // e^x to within 2 units in the last place: x = n ln 2 + r, |r| <= ln 2 / 2, a polynomial of degree 6 in r. Results
+  // below the smallest normal float come out as that float at least 2^-126 away from nothing, never as a subnormal.
   static F exp(F x) {
     x = V::min(V::set(88.3762626647949F), V::max(V::set(-87.3365447504019F), x));
     const F n = V::round(V::mul(x, V::set(1.44269504088896341F)));
@@ -57,9 +57,12 @@ struct Elementwise {
       from = tail;
     }
     switch (dtype) {
-      case Dtype::bf16: return V::load_bf16(static_cast<const uint16_t*>(from));
-      case Dtype::f16: return V::load_f16(static_cast<const uint16_t*>(from));
-      default: return V::load(static_cast<const float*>(from));
+      case Dtype::bf16:
+        return V::load_bf16(static_cast<const uint16_t*>(from));
+      case Dtype::f16:
+        return V::load_f16(static_cast<const uint16_t*>(from));
+      default:
+        return V::load(static_cast<const float*>(from));
     }
   }
   static void put(float* p, F x, int count) {

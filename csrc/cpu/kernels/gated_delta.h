@@ -2,8 +2,8 @@
 //
 //   S <- g S;    delta = beta (v - S k);    S <- S + delta k^T;    y = S q
 //
-// Rows (gated_delta_rows): token by token on MLX's layout, lanes over Dk; g may be a vector over Dk. Reads and writes each
-// state row once a token: with u = S k and w = S q before the update, y = g w + delta (k . q).
+// Rows (gated_delta_rows): token by token on MLX's layout, lanes over Dk; g may be a vector over Dk. Reads and writes
+// each state row once a token: with u = S k and w = S q before the update, y = g w + delta (k . q).
 //
 // Chunks (gated_delta_chunks): the WY form of arXiv 2406.06484 over chunks of C tokens, scalar gates. With S0 the state
 // before the chunk, G_c = g_1 ... g_c, and X_c the c-th delta:
@@ -14,9 +14,9 @@
 //   4. y_c = G_c B_c + sum_{j <= c} P[c][j] X_j
 //   5. S = G_C S0 + sum_j (G_C / G_j) X_j k_j^T
 //
-// The state is held transposed, [Dk][Dv], so that lanes run over Dv in all five. Ratios of gates are running products, never
-// quotients: a gate of 0 is no special case. A masked token is one with g = 1, beta = 0 and y = 0. A last chunk that is not
-// full is filled up with such tokens.
+// The state is held transposed, [Dk][Dv], so that lanes run over Dv in all five. Ratios of gates are running products,
+// never quotients: a gate of 0 is no special case. A masked token is one with g = 1, beta = 0 and y = 0. A last chunk
+// that is not full is filled up with such tokens.
 #pragma once
 
 #include <algorithm>
@@ -52,15 +52,15 @@ struct GatedDelta {
   }
 
   static void chunks(const DeltaHead& h) {
-    float* state = h.scratch;                                  // [Dk][Dv]
-    float* a = state + static_cast<int64_t>(h.dk) * h.dv;      // A, then X
-    float* b = a + C * h.dv;                                   // B, then y
+    float* state = h.scratch;                              // [Dk][Dv]
+    float* a = state + static_cast<int64_t>(h.dk) * h.dv;  // A, then X
+    float* b = a + C * h.dv;                               // B, then y
     float* v = b + C * h.dv;
     float* q = v + C * h.dv;
     float* k = q + C * h.dk;
-    float* kd = k + C * h.dk;                                  // k_j scaled by G_C / G_j
-    float* lower = kd + C * h.dk;                              // L
-    float* p = lower + C * C;                                  // P
+    float* kd = k + C * h.dk;      // k_j scaled by G_C / G_j
+    float* lower = kd + C * h.dk;  // L
+    float* p = lower + C * C;      // P
     transpose(h.dv, h.dk, h.state, state);
     for (int64_t t0 = 0; t0 < h.tokens; t0 += C) {
       const int live = static_cast<int>(std::min<int64_t>(C, h.tokens - t0));

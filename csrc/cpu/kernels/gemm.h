@@ -34,7 +34,8 @@ struct Gemm {
   }
 
   // c[m][n] = sum_k a[m][k] b[n][k]: both rows contiguous; K a multiple of L.
-  static void run_nt(int M, int N, int K, const float* a, int64_t lda, const float* b, int64_t ldb, float* c, int64_t ldc) {
+  static void run_nt(int M, int N, int K, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
+                     int64_t ldc) {
     int m = 0;
     for (; m + 4 <= M; m += 4) {
       int n = 0;
@@ -54,8 +55,8 @@ struct Gemm {
 
  private:
   template <int R, int C>
-  static void block(int K, const float* a, int64_t lda, int64_t step, const float* b, int64_t ldb, float* c, int64_t ldc,
-                    float keep) {
+  static void block(int K, const float* a, int64_t lda, int64_t step, const float* b, int64_t ldb, float* c,
+                    int64_t ldc, float keep) {
     F t[R][C];
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {

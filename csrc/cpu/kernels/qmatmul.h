@@ -3,9 +3,9 @@
 //   y[m][n] = sum_k w[n][k] x[m][k]                      w[n][k] = scale[n][g] code[n][k] + bias[n][g],  g = k / group
 //           = sum_g scale[n][g] (sum_{k in g} code[n][k] x[m][k])  +  sum_g bias[n][g] (sum_{k in g} x[m][k])
 //
-// The codes are multiplied as whole numbers and each group is scaled once: nothing is lost by dequantising early, and the
-// bias costs one product a group. Lanes run over k: one vector of words holds `lanes` words of 32 / bits codes, code j of
-// all words is one vector, and x is packed to match, so that nothing is shuffled in the loop.
+// The codes are multiplied as whole numbers and each group is scaled once: nothing is lost by dequantising early, and
+// the bias costs one product a group. Lanes run over k: one vector of words holds `lanes` words of 32 / bits codes,
+// code j of all words is one vector, and x is packed to match, so that nothing is shuffled in the loop.
 //
 // A tile of m <= tile rows of x is packed as
 //   float sums[m][G]            G = groups rounded up to whole vectors: the sum of x over each group, zeros behind
@@ -28,8 +28,8 @@ namespace deltamoe::cpu {
 // Products in float: works with any V.
 template <class V, int Bits>
 struct FloatDot {
-  static constexpr int codes = 32 / Bits;            // of a word
-  static constexpr int block = codes * V::lanes;     // of a vector of words
+  static constexpr int codes = 32 / Bits;         // of a word
+  static constexpr int block = codes * V::lanes;  // of a vector of words
   static constexpr int steps = codes;
   static constexpr size_t block_bytes = block * sizeof(float);
   using Code = typename V::F;
@@ -90,22 +90,32 @@ struct QuantizedMatmul {
     }
   }
 
-  static void multiply(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile, float* y,
-                       int64_t stride) {
+  static void multiply(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile,
+                       float* y, int64_t stride) {
     switch (rows) {
-      case 1: return rows_of<1>(w, p, n0, n1, tile, y, stride);
-      case 2: return rows_of<2>(w, p, n0, n1, tile, y, stride);
-      case 3: return rows_of<3>(w, p, n0, n1, tile, y, stride);
-      case 4: return rows_of<4>(w, p, n0, n1, tile, y, stride);
-      default: break;
+      case 1:
+        return rows_of<1>(w, p, n0, n1, tile, y, stride);
+      case 2:
+        return rows_of<2>(w, p, n0, n1, tile, y, stride);
+      case 3:
+        return rows_of<3>(w, p, n0, n1, tile, y, stride);
+      case 4:
+        return rows_of<4>(w, p, n0, n1, tile, y, stride);
+      default:
+        break;
     }
     if constexpr (V::tile > 4) {
       switch (rows) {
-        case 5: return rows_of<5>(w, p, n0, n1, tile, y, stride);
-        case 6: return rows_of<6>(w, p, n0, n1, tile, y, stride);
-        case 7: return rows_of<7>(w, p, n0, n1, tile, y, stride);
-        case 8: return rows_of<8>(w, p, n0, n1, tile, y, stride);
-        default: break;
+        case 5:
+          return rows_of<5>(w, p, n0, n1, tile, y, stride);
+        case 6:
+          return rows_of<6>(w, p, n0, n1, tile, y, stride);
+        case 7:
+          return rows_of<7>(w, p, n0, n1, tile, y, stride);
+        case 8:
+          return rows_of<8>(w, p, n0, n1, tile, y, stride);
+        default:
+          break;
       }
     }
   }

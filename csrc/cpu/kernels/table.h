@@ -1,5 +1,5 @@
-// The table of kernels for one instruction set: V its vectors, Dot<Bits, Bf16> how it multiplies codes by activations that
-// are bf16 numbers or not.
+// The table of kernels for one instruction set: V its vectors, Dot<Bits, Bf16> how it multiplies codes by activations
+// that are bf16 numbers or not.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -30,8 +30,8 @@ struct Table {
   static void pack(const Packing& p, int rows, const void* const* x, Dtype dtype, void* tile) {
     choose(p, [&](auto q) { q.pack(p, rows, x, dtype, tile); });
   }
-  static void multiply(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile, float* y,
-                       int64_t stride) {
+  static void multiply(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile,
+                       float* y, int64_t stride) {
     choose(p, [&](auto q) { q.multiply(w, p, n0, n1, rows, tile, y, stride); });
   }
 

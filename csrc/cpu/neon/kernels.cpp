@@ -1,5 +1,5 @@
-#include "cpu/neon/vec.h"
 #include "cpu/kernels/table.h"
+#include "cpu/neon/vec.h"
 
 namespace deltamoe::cpu {
 

@@ -1,5 +1,5 @@
-#include "cpu/portable/vec.h"
 #include "cpu/kernels/table.h"
+#include "cpu/portable/vec.h"
 
 namespace deltamoe::cpu {
 

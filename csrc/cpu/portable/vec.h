@@ -118,7 +118,8 @@ struct Portable {
     std::memcpy(&u, &f, sizeof(u));
     return u;
   }
-  // A half's exponent and mantissa, moved to a float's place, are off by 2^112: a multiplication mends it, subnormals too.
+  // A half's exponent and mantissa, moved to a float's place, are off by 2^112: a multiplication mends it, subnormals
+  // too.
   static float half_to_float(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16;
     const uint32_t rest = static_cast<uint32_t>(h & 0x7fff) << 13;
