@@ -9,12 +9,12 @@ BIN := $(VENV)/bin
 BUILD := $(VENV)/build
 PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 EDITABLE := $(PIP) --no-build-isolation --config-settings=build-dir=$(abspath $(BUILD)) -e
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.h')
+CXX_FILES := $(shell find csrc bench tests -name '*.cpp' -o -name '*.h')
 
-.PHONY: help build demo test bench lint tidy clean
+.PHONY: help build demo test bench bench-kernels lint tidy clean
 
 help:
-	@echo "make demo | test | bench | lint | tidy | build | clean    (ARGS=... passes arguments on)"
+	@echo "make demo | test | bench | bench-kernels | lint | tidy | build | clean    (ARGS=... passes arguments on)"
 
 build: $(VENV)/.built
 
@@ -29,6 +29,11 @@ test: lint
 bench: $(VENV)/.dev
 	@echo "deltamoe: bench: pytest-benchmark suites of bench/"
 	@$(BIN)/python -m pytest -q bench --benchmark-only $(ARGS)
+
+bench-kernels: $(VENV)/.dev
+	@echo "deltamoe: bench-kernels: each kernel on one thread, beside the FMA peak (ARGS=avx2 chooses an instruction set)"
+	@$(BIN)/cmake --build $(BUILD) --target bench_kernels -- -v > $(BUILD)/bench_kernels.log || (cat $(BUILD)/bench_kernels.log; false)
+	@$(BUILD)/bench_kernels $(ARGS)
 
 lint: $(VENV)/.dev
 	@echo "deltamoe: lint: ruff, mypy, clang-format"

@@ -14,8 +14,8 @@ File format, for requests and replies alike::
 ``dtype`` is one of bool, int32, uint32, float32, float16, bfloat16. Parameters (``k``, ``eps``, ``causal``...) are
 arrays of no dimensions: int32, float32 or bool. An argument that is None is left out. Parts of a ``Quantized`` are
 named ``w.weight``, ``w.scales``, ``w.biases``; members of a tuple by their number: ``shared.0.weight``. Results are
-named ``0``, ``1``, ... A reply to a request that fails is the line ``IndexError <message>`` or
-``ValueError <message>`` in place of the op, and no arrays.
+named ``0``, ``1``, ... A reply to a request that fails is the line ``RuntimeError <message>`` in place of the op, and
+no arrays.
 """
 
 from __future__ import annotations

@@ -40,11 +40,11 @@ void check_shape(const char* op, const char* name, const mx::array& a, const mx:
   if (fits) {
     return;
   }
-  std::string wanted;
-  for (const auto n : expected) {
-    wanted += (wanted.empty() ? "" : ",") + (n < 0 ? std::string("*") : std::to_string(n));
+  std::ostringstream wanted;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    wanted << (i ? "," : "") << (expected[i] < 0 ? "*" : std::to_string(expected[i]));
   }
-  require(false, op, name, " has shape ", a.shape(), ". Expected (", wanted, ").");
+  require(false, op, name, " has shape ", a.shape(), ". Expected (", wanted.str(), ").");
 }
 
 }  // namespace deltamoe

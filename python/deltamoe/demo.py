@@ -241,10 +241,12 @@ def show(report: Report, console: Console) -> None:
     if report.agreeing_tokens == report.compared_tokens:
         console.print(f"All {report.compared_tokens} greedy tokens that both generated agree.")
     else:
-        console.print(
-            f"The first {report.agreeing_tokens} of {report.compared_tokens} greedy tokens agree. "
-            "The best logits of random weights lie close, so rounding decides between them."
-        )
+        console.print(f"The first {report.agreeing_tokens} of {report.compared_tokens} greedy tokens agree.")
+        if model["dtype"] != "float32":
+            console.print(
+                "With random weights the best logits lie close, so errors of this size change the choice; "
+                "--dtype float32 compares without them."
+            )
 
 
 @contextlib.contextmanager

@@ -39,7 +39,8 @@ class Quantized(NamedTuple):
         scales: ``[..., N, K / group_size]`` float32, float16 or bfloat16.
         biases: as ``scales``.
 
-    ``bits`` (4 or 8) and ``group_size`` (32, 64 or 128) follow from the shapes, once ``K`` is known.
+    ``bits`` (4 or 8) and ``group_size`` (32, 64 or 128) follow from the shapes and the activations' width ``K``: so
+    activations of half the width take a 4-bit matrix for an 8-bit one of half the group size, if there is such a size.
     """
 
     weight: mx.array
@@ -202,7 +203,7 @@ def gated_delta_block(
         qkv: ``[B, T, C]`` float32, float16 or bfloat16, ``C = 2 * Hk * Dk + Hv * Dv``.
         z: ``[B, T, Hv, Dv]`` as qkv.
         a, b: ``[B, T, Hv]``.
-        conv_weight: ``[C, K, 1]``, K from 2 to 8.
+        conv_weight: ``[C, K, 1]`` in qkv's dtype, K from 2 to 8.
         A_log, dt_bias: ``[Hv]``.
         norm_weight: ``[Dv]``.
         conv_state: ``[B, K - 1, C]`` in qkv's dtype, the last K - 1 inputs; zeros if None.

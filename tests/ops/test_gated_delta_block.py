@@ -27,7 +27,7 @@ def case(
     weights: mx.Dtype = F32,
     eps: float = 1e-6,
 ) -> Case:
-    """A random case; ``weights`` is the dtype of the layer's parameters."""
+    """A random case; ``weights`` is the dtype of all parameters but conv_weight, which has qkv's."""
     batch, steps, k_heads, v_heads, d_k, d_v = shape
     rng = np.random.default_rng([*shape, taps])
     channels = 2 * k_heads * d_k + v_heads * d_v
@@ -37,7 +37,7 @@ def case(
         z=normal(rng, batch, steps, v_heads, d_v, dtype=dtype),
         a=normal(rng, batch, steps, v_heads, dtype=dtype),
         b=normal(rng, batch, steps, v_heads, dtype=dtype),
-        conv_weight=normal(rng, channels, taps, 1, dtype=weights, scale=taps**-0.5),
+        conv_weight=normal(rng, channels, taps, 1, dtype=dtype, scale=taps**-0.5),
         A_log=uniform(rng, -4.0, 1.0, v_heads, dtype=weights),
         dt_bias=normal(rng, v_heads, dtype=weights),
         norm_weight=normal(rng, d_v, dtype=weights, mean=1.0, scale=0.1),
@@ -76,6 +76,14 @@ def test_taps(backend: Backend, taps: int, steps: int) -> None:
 @pytest.mark.parametrize("steps", [1, 18])
 def test_dtypes(backend: Backend, steps: int, dtype: mx.Dtype, weights: mx.Dtype) -> None:
     case((2, steps, 1, 2, 64, 32), dtype, weights=weights).check(backend)
+
+
+@pytest.mark.parametrize("weights", FLOATS)
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("steps", [1, 18])
+def test_dtype_of_conv_weight(backend: Backend, steps: int, dtype: mx.Dtype, weights: mx.Dtype) -> None:
+    good = case((2, steps, 1, 2, 64, 32), dtype).arguments
+    Case("gated_delta_block", **{**good, "conv_weight": good["conv_weight"].astype(weights)}).check(backend)
 
 
 @pytest.mark.parametrize("eps", [1e-12, 1e-6, 1e-2])

@@ -208,19 +208,20 @@ def test_nan_stays_in_its_row(backend: Backend, tokens: int) -> None:
     assert mx.array_equal(y[2:], clean[2:])
 
 
-@pytest.mark.parametrize("tokens", [1, 3, 50])
+# Few of them: after about a hundred errors in its worker threads MLX itself hangs.
 @pytest.mark.parametrize(
-    ("dtype", "value"),
+    ("dtype", "value", "tokens"),
     [
-        (mx.int32, -1),
-        (mx.int32, 4),
-        (mx.uint32, 4),
-        (mx.uint32, 2**32 - 1),
-        (mx.int64, 2**32),
-        (mx.int64, -(2**32)),
-        (mx.uint64, 2**63),
-        (mx.uint8, 255),
-        (mx.int8, -128),
+        (mx.int32, -1, 1),
+        (mx.int32, -1, 50),
+        (mx.int32, 4, 1),
+        (mx.uint32, 4, 50),
+        (mx.uint32, 2**32 - 1, 3),
+        (mx.int64, 2**32, 1),
+        (mx.int64, -(2**32), 50),
+        (mx.uint64, 2**63, 3),
+        (mx.uint8, 255, 3),
+        (mx.int8, -128, 1),
     ],
 )
 def test_index_out_of_range(backend: Backend, dtype: mx.Dtype, value: int, tokens: int) -> None:
@@ -228,7 +229,7 @@ def test_index_out_of_range(backend: Backend, dtype: mx.Dtype, value: int, token
     good = case((tokens, 4, 2, 64, 32), F32)
     indices = np.array(good.arguments["indices"]).astype(np.dtype(str(dtype).removeprefix("mlx.core.")))
     indices[-1, 1] = value
-    with pytest.raises(IndexError, match=str(value)):
+    with pytest.raises(RuntimeError, match=r"moe_experts.*Expected 0 to 3"):
         backend.run("moe_experts", **{**good.arguments, "indices": mx.array(indices)})
     good.check(backend)
 
@@ -237,7 +238,7 @@ def test_index_out_of_range_raises_late() -> None:
     """Building the graph does not look at the indices."""
     arguments = case((3, 4, 2, 64, 32), F32).arguments
     y = ops.moe_experts(**{**arguments, "indices": arguments["indices"] + 4})
-    with pytest.raises(IndexError):
+    with pytest.raises(RuntimeError, match="moe_experts"):
         mx.eval(y)
 
 

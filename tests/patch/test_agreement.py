@@ -163,7 +163,7 @@ def greedy(model: nn.Module, prompts: mx.array, count: int) -> mx.array:
     return mx.concatenate(found, axis=1)
 
 
-@pytest.mark.parametrize(("kind", "batch"), [("qwen3_5_moe", 4), ("qwen3_5", 16), ("qwen3_next", 16)])
+@pytest.mark.parametrize(("kind", "batch"), [("qwen3_5_moe", 1), ("qwen3_5", 16), ("qwen3_next", 16)])
 def test_greedy_tokens(kind: str, batch: int) -> None:
     """64 prompts x 64 tokens. A tie within rounding in stock's own numbers is the one excuse, and it is told."""
     model = build(kind, seed=5)

@@ -262,6 +262,30 @@ def test_other_activations_and_subclasses() -> None:
     assert reasons(f"{MOE}.shared_expert", model) == ["Halved is not Qwen3NextMLP"]
 
 
+def test_a_subclass_that_inherits_the_call() -> None:
+    class Doubled(nn.QuantizedLinear):
+        def __call__(self, x: mx.array) -> mx.array:
+            return 2 * super().__call__(x)
+
+    class Mlp(Qwen3NextMLP):
+        pass
+
+    model = build("qwen3_5")
+    first, second, *_ = layers_of(model, "mlp")
+    first.__class__ = Mlp
+    second.up_proj.__class__ = Doubled
+    assert_same(model)
+    assert share("Qwen3NextMLP")[2] == ["Mlp is a subclass", "up_proj: Doubled is not QuantizedLinear"]
+
+
+@pytest.mark.parametrize("bits", [6, None])
+def test_a_tied_embedding_of_another_kind(bits: int | None) -> None:
+    model = build("qwen3_5", tie_word_embeddings=True, bits=bits)
+    assert_same(model)
+    why = "Embedding is not QuantizedEmbedding" if bits is None else "6-bit weights"
+    assert reasons("Qwen3_5TextModel.embed_tokens", model) == [why]
+
+
 def test_a_convolution_with_a_bias() -> None:
     model = build("qwen3_5")
     conv = layers_of(model, "linear_attn")[0].conv1d

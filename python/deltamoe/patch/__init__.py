@@ -64,7 +64,7 @@ def status(model: nn.Module | None = None) -> Status:
     return Status(
         patched=active,
         device="cpu" if mx.default_device() == mx.cpu else "gpu",
-        note=registry.unavailable() or registry.why_not_here(),
+        note=registry.unavailable() or (registry.why_not_here() if active else None),
         counted="calls" if model is None else "modules",
         rows=report.recorded() if model is None else registry.inspect_model(model),
     )

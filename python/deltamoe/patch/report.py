@@ -59,7 +59,7 @@ class Status:
     Attributes:
         patched: whether mlx-lm is patched now.
         device: the default device, ``cpu`` or ``gpu``.
-        note: why mlx-lm runs its own code throughout, or None.
+        note: why the patch has no effect, or would have none; or None.
         counted: what the rows count, ``modules`` or ``calls``.
         rows: a row for each kind of module.
     """

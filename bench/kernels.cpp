@@ -1,0 +1,156 @@
+// The CPU kernels on one thread with operands in cache, as shares of the FMA peak measured beside each sample. Printed
+// per instruction set: bench_kernels [ISA ...]. Times are of the thread's own processor time; only the shares mean much
+// on a shared machine.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+#include <ctime>
+#include <random>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+#include "cpu/features.h"
+#include "cpu/kernels.h"
+
+namespace cpu = deltamoe::cpu;
+
+namespace {
+
+double now() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Float FMA operations a second, in GFLOP/s, of the widest vectors this file knows: the common yardstick.
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) double peak_avx512() {
+  constexpr int kTurns = 20000;
+  const __m512 f = _mm512_set1_ps(0.5F);
+  __m512 a = f, b = f, c = f, d = f, e = f, g = f, h = f, i = f;
+  const double start = now();
+  for (int turn = 0; turn < kTurns; ++turn) {
+    a = _mm512_fmadd_ps(a, f, f);
+    b = _mm512_fmadd_ps(b, f, f);
+    c = _mm512_fmadd_ps(c, f, f);
+    d = _mm512_fmadd_ps(d, f, f);
+    e = _mm512_fmadd_ps(e, f, f);
+    g = _mm512_fmadd_ps(g, f, f);
+    h = _mm512_fmadd_ps(h, f, f);
+    i = _mm512_fmadd_ps(i, f, f);
+    asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(g), "+v"(h), "+v"(i));
+  }
+  return 8.0 * 32 * kTurns / (now() - start) * 1e-9;
+}
+#endif
+
+double peak() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f")) {
+    return peak_avx512();
+  }
+#endif
+  return 0;
+}
+
+// Calls body repeatedly; prints the best rate and the median share of the peak.
+template <class Body>
+void measure(const char* what, double flops, Body body) {
+  std::vector<double> rates;
+  std::vector<double> shares;
+  const int turns = std::max(1, static_cast<int>(2e6 / flops));
+  for (int sample = 0; sample < 31; ++sample) {
+    const double before = peak();
+    const double start = now();
+    for (int turn = 0; turn < turns; ++turn) {
+      body();
+    }
+    const double rate = flops * turns / (now() - start) * 1e-9;
+    rates.push_back(rate);
+    shares.push_back(2 * rate / (before + peak()));
+  }
+  std::sort(rates.begin(), rates.end());
+  std::sort(shares.begin(), shares.end());
+  std::printf("  %-44s %7.1f GFLOP/s at best %7.1f median", what, rates.back(), rates[rates.size() / 2]);
+  if (peak() > 0) {
+    std::printf("   %.2f of AVX-512 FMA peak", shares[shares.size() / 2]);
+  }
+  std::printf("\n");
+}
+
+void quantised(const cpu::Kernels& kernel, cpu::Dtype dtype, int64_t cols) {
+  constexpr int64_t kRows = 256;
+  std::mt19937 random(0);
+  std::vector<uint32_t> codes(kRows * cols / 8 + 2048);
+  std::generate(codes.begin(), codes.end(), random);
+  const std::vector<float> ones(kRows * cols / 64, 1.0F);
+  cpu::Quantized w;
+  w.codes = codes.data();
+  w.scales = w.biases = ones.data();
+  w.rows = kRows;
+  w.cols = cols;
+  const cpu::Packing packing(w, dtype);
+  std::vector<float> x(cols, 1.0F);
+  for (int rows = 1; rows <= kernel.tile_rows(packing); ++rows) {
+    const std::vector<const void*> from(rows, x.data());
+    std::vector<char> tile(kernel.tile_bytes(packing, rows) + 64);
+    void* at = tile.data() + (64 - reinterpret_cast<uintptr_t>(tile.data()) % 64);
+    kernel.pack(packing, rows, from.data(), cpu::Dtype::f32, at);
+    std::vector<float> y(rows * kRows);
+    std::array<char, 64> what{};
+    std::snprintf(what.data(), what.size(), "multiply K=%d rows=%d %s", static_cast<int>(cols), rows,
+                  dtype == cpu::Dtype::bf16 ? "bf16" : "f32");
+    measure(what.data(), 2.0 * rows * kRows * static_cast<double>(cols),
+            [&] { kernel.multiply(w, packing, 0, kRows, rows, at, y.data(), kRows); });
+  }
+}
+
+void gated_delta(const cpu::Kernels& kernel, int tokens) {
+  constexpr int kDim = 128;
+  std::vector<float> x(tokens * kDim, 0.05F);
+  std::vector<float> y(tokens * kDim);
+  std::vector<float> beta(tokens, 0.5F);
+  std::vector<double> g(tokens, 0.9);
+  std::vector<float> state(kDim * kDim, 0.1F);
+  std::vector<float> scratch(kernel.gated_delta_scratch(kDim, kDim));
+  cpu::DeltaHead head{};
+  head.tokens = tokens;
+  head.dk = head.dv = kDim;
+  head.q = head.k = head.v = x.data();
+  head.y = y.data();
+  head.qk_stride = head.v_stride = head.y_stride = kDim;
+  head.g = g.data();
+  head.beta = beta.data();
+  head.g_stride = head.beta_stride = 1;
+  head.state = state.data();
+  head.scratch = scratch.data();
+  const double flops = 6.0 * kDim * kDim * tokens;  // S k, the update and S q, as token by token
+  std::array<char, 64> what{};
+  std::snprintf(what.data(), what.size(), "gated delta, token by token, T=%d", tokens);
+  measure(what.data(), flops, [&] { kernel.gated_delta_rows(head); });
+  std::snprintf(what.data(), what.size(), "gated delta, in chunks, T=%d", tokens);
+  measure(what.data(), flops, [&] { kernel.gated_delta_chunks(head); });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  std::vector<std::string> isas(argv + 1, argv + argc);
+  if (isas.empty()) {
+    isas = cpu::available_isas();
+  }
+  for (const std::string& isa : isas) {
+    cpu::use_isa(isa);
+    std::printf("%s\n", isa.c_str());
+    for (const int64_t cols : {512, 2048, 4096}) {
+      quantised(cpu::kernels(), cpu::Dtype::bf16, cols);
+    }
+    quantised(cpu::kernels(), cpu::Dtype::f32, 2048);
+    for (const int tokens : {1, 8, 12, 16, 64, 256}) {
+      gated_delta(cpu::kernels(), tokens);
+    }
+  }
+}
