@@ -148,6 +148,7 @@ int main(int argc, char** argv) {
     for (const int64_t cols : {512, 2048, 4096}) {
       quantised(cpu::kernels(), cpu::Dtype::bf16, cols);
     }
+    quantised(cpu::kernels(), cpu::Dtype::f32, 512);
     quantised(cpu::kernels(), cpu::Dtype::f32, 2048);
     for (const int tokens : {1, 8, 12, 16, 64, 256}) {
       gated_delta(cpu::kernels(), tokens);

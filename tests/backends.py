@@ -11,11 +11,11 @@ File format, for requests and replies alike::
     <name> <dtype> <ndim> <dim> ... <dim>\n      once per array
     <raw little-endian bytes of each array, in the order of the lines, without padding>
 
-``dtype`` is one of bool, int32, uint32, float32, float16, bfloat16. Parameters (``k``, ``eps``, ``causal``...) are
-arrays of no dimensions: int32, float32 or bool. An argument that is None is left out. Parts of a ``Quantized`` are
-named ``w.weight``, ``w.scales``, ``w.biases``; members of a tuple by their number: ``shared.0.weight``. Results are
-named ``0``, ``1``, ... A reply to a request that fails is the line ``RuntimeError <message>`` in place of the op, and
-no arrays.
+``dtype`` is MLX's name: bool, int8 to uint64, float32, float16 or bfloat16. Parameters (``k``, ``eps``...) are arrays
+of no dimensions: int32, float32 or bool. An argument that is None is left out. Parts of a ``Quantized`` are named
+``w.weight``, ``w.scales``, ``w.biases``; members of a tuple by their number: ``shared.0.weight``. Results are named
+``0``, ``1``, ... A reply to a request that fails has ``RuntimeError <message>`` or ``ValueError <message>`` in place of
+the op, and no arrays.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Run {
     auto* weight = scratch.take<float>(static_cast<int64_t>(dim) * conv.width);
     auto* taps = scratch.take<float>(static_cast<int64_t>(conv.width) * dim);
     auto* x = scratch.take<float>((t1 - t0 + before) * dim);
-    kernel_.load(offset(conv.conv_weight, op_.dtype, channel * conv.width), op_.dtype, weight,
+    kernel_.load(offset(conv.conv_weight, conv.conv_dtype, channel * conv.width), conv.conv_dtype, weight,
                  static_cast<int64_t>(dim) * conv.width);
     const float* tap[kWidest];
     for (int j = 0; j < conv.width; ++j) {
@@ -124,7 +124,9 @@ class Run {
     for (int64_t i = 0; i < t1 - t0 + before; ++i) {
       const int64_t t = block.t0 + t0 + i - before;
       float* row = x + i * dim;
-      if (t < 0) {
+      if (t < 0 && !conv.conv_state) {
+        std::fill(row, row + dim, 0.0F);
+      } else if (t < 0) {
         kernel_.load(offset(conv.conv_state, op_.dtype, (b * before + before + t) * channels + channel), op_.dtype, row,
                      dim);
       } else if (live(b, t)) {
@@ -174,7 +176,7 @@ class Run {
     for (int64_t t = 0; t < block.tokens; ++t) {
       const int64_t to = ((b * op_.tokens + block.t0 + t) * op_.v_heads + h) * op_.dv;
       float* y = head.y + t * head.y_stride;
-      if (op_.block) {
+      if (op_.block && live(b, block.t0 + t)) {
         kernel_.load(offset(op_.block->z, op_.dtype, to), op_.dtype, z, op_.dv);
         kernel_.rms_norm(y, op_.block->norm_weight, z, op_.block->norm_eps, y, op_.dv);
       }
@@ -193,9 +195,9 @@ void hand_over(const GatedDelta& op) {
     for (int i = 0; i < before; ++i) {
       const int64_t t = conv.ends[b] + i - before;
       void* to = offset(conv.new_conv_state, op.dtype, (b * before + i) * channels);
-      if (t < 0) {
+      if (t < 0 && conv.conv_state) {
         std::memcpy(to, offset(conv.conv_state, op.dtype, (b * before + before + t) * channels), bytes);
-      } else if (!op.mask || op.mask[b * op.tokens + t]) {
+      } else if (t >= 0 && (!op.mask || op.mask[b * op.tokens + t])) {
         std::memcpy(to, offset(conv.qkv, op.dtype, (b * op.tokens + t) * channels), bytes);
       } else {
         std::memset(to, 0, bytes);

@@ -23,6 +23,9 @@ struct Group {
   int64_t first_tile, tiles;
 };
 
+// What lies between gate, up and down stays float: rounding it to bf16 would show in the result.
+Packing down_packing(const Group& g) { return {g.mlp.down, Dtype::f32}; }
+
 // The same tiles serve gate, up and down.
 Tiling tiling(const Group& g, Dtype dtype) { return {Packing(g.mlp.gate, dtype), static_cast<int64_t>(g.rows.size())}; }
 
@@ -129,7 +132,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
       Tile tile{&g, cut.first(i), cut.height(i)};
       tile.x = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.gate, op.dtype), tile.height));
       tile.h = scratch.take<float>(tile.height * g.mlp.gate.rows);
-      tile.h_packed = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.down, op.dtype), tile.height));
+      tile.h_packed = scratch.take<char>(kernel.tile_bytes(down_packing(g), tile.height));
       tiles.push_back(tile);
     }
   }
@@ -186,7 +189,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     for (int r = 0; r < tile.height; ++r) {
       rows[r] = tile.h + r * tile.group->mlp.down.cols;
     }
-    kernel.pack(Packing(tile.group->mlp.down, op.dtype), tile.height, rows, Dtype::f32, tile.h_packed);
+    kernel.pack(down_packing(*tile.group), tile.height, rows, Dtype::f32, tile.h_packed);
   });
 
   // 4.
@@ -200,7 +203,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     std::fill(total, total + tokens * chunk, 0.0F);
     for (const Tile& tile : tiles) {
       const Quantized& down = tile.group->mlp.down;
-      kernel.multiply(down, Packing(down, op.dtype), n0, n1, tile.height, tile.h_packed, part, chunk);
+      kernel.multiply(down, down_packing(*tile.group), n0, n1, tile.height, tile.h_packed, part, chunk);
       for (int r = 0; r < tile.height; ++r) {
         const Row& row = tile.group->rows[tile.first + r];
         kernel.add_scaled(row.weight, part + r * chunk, total + row.token * chunk, n1 - n0);

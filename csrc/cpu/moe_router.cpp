@@ -21,8 +21,9 @@ void choose(const float* logits, int experts, int k, uint32_t* order, uint32_t* 
   std::reverse_copy(order, order + k, indices);
 }
 
-void route(const Kernels& kernel, const float* logits, int experts, int k, bool normalize, uint32_t* order,
-           uint32_t* indices, float* scores) {
+// Overwrites `logits`.
+void route(const Kernels& kernel, float* logits, int experts, int k, bool normalize, uint32_t* order, uint32_t* indices,
+           float* scores) {
   const float max = *std::max_element(logits, logits + experts);
   // A NaN makes every probability NaN, and so does a largest logit that is not finite.
   const bool broken =
@@ -32,14 +33,18 @@ void route(const Kernels& kernel, const float* logits, int experts, int k, bool 
     std::fill(scores, scores + k, std::numeric_limits<float>::quiet_NaN());
     return;
   }
+  constexpr float kNothing = -104;  // the exponential of anything less is 0 in float: such experts tie
+  for (int e = 0; e < experts; ++e) {
+    logits[e] = std::max(logits[e] - max, kNothing);
+  }
   choose(logits, experts, k, order, indices);
   float sum = 0;
   for (int j = 0; j < k; ++j) {
-    scores[j] = std::exp(logits[indices[j]] - max);
+    scores[j] = std::exp(logits[indices[j]]);
     sum += scores[j];
   }
   if (!normalize) {
-    sum = kernel.exp_sum(logits, max, experts);
+    sum = kernel.exp_sum(logits, 0, experts);
   }
   for (int j = 0; j < k; ++j) {
     scores[j] /= sum;

@@ -55,8 +55,9 @@ struct GatedDelta {
 struct DeltaBlock {
   const void* qkv;          // [batch, tokens, channels]
   const void* z;            // [batch, tokens, v_heads, dv]
-  const void* conv_state;   // [batch, width - 1, channels]
+  const void* conv_state;   // [batch, width - 1, channels], or null for zeros
   const void* conv_weight;  // [channels, width]
+  Dtype conv_dtype;         // of conv_weight
   int width;
   const float* norm_weight;  // [dv]
   float norm_eps;

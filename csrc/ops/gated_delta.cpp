@@ -1,5 +1,6 @@
 #include <algorithm>
-#include <cstring>
+#include <cmath>
+#include <memory>
 
 #include "cpu/ops.h"
 #include "ops/check.h"
@@ -72,9 +73,27 @@ void check_heads(const char* op, const Heads& h) {
   }
 }
 
-// Checks the gates and what masks tokens; fills in a state of zeros.
-mx::array check_gates(const char* op, const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log,
-                      const mx::array& dt_bias, const Maybe& state, bool channels, mx::Stream s) {
+// Inputs that may be left out, in this order behind the others. Nothing is filled in when an op is called: what would
+// be, has shapes, and a shapeless compilation must not remember them.
+struct Optionals {
+  bool conv_state = false, state = false, mask = false, lengths = false;
+  bool operator==(const Optionals&) const = default;
+
+  static const mx::array* find(const Arrays& in, size_t first, const std::vector<bool>& before, bool present) {
+    return present ? &in[first + std::count(before.begin(), before.end(), true)] : nullptr;
+  }
+  const mx::array* conv_state_in(const Arrays& in, size_t first) const { return find(in, first, {}, conv_state); }
+  const mx::array* state_in(const Arrays& in, size_t first) const { return find(in, first, {conv_state}, state); }
+  const mx::array* mask_in(const Arrays& in, size_t first) const { return find(in, first, {conv_state, state}, mask); }
+  const mx::array* lengths_in(const Arrays& in, size_t first) const {
+    return find(in, first, {conv_state, state, mask}, lengths);
+  }
+};
+
+// Checks and appends the gates' companions and all optionals but conv_state.
+void check_rest(const char* op, const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log,
+                const mx::array& dt_bias, bool channels, const Maybe& state, const Maybe& mask, const Maybe& lengths,
+                Arrays& inputs, Optionals& optionals) {
   check_float(op, "a", a);
   check_same_dtype(op, "b", b, "a", a);
   check_float(op, "A_log", A_log);
@@ -83,28 +102,39 @@ mx::array check_gates(const char* op, const Heads& h, const mx::array& a, const 
   check_shape(op, "b", b, {h.B, h.T, h.Hv});
   check_shape(op, "A_log", A_log, A_log.ndim() == 2 ? mx::Shape{h.Hv, 1} : mx::Shape{h.Hv});
   check_shape(op, "dt_bias", dt_bias, channels ? mx::Shape{h.Hv, h.Dk} : mx::Shape{h.Hv});
-  const mx::Shape shape{h.B, h.Hv, h.Dv, h.Dk};
-  if (!state) {
-    return mx::zeros(shape, mx::float32, s);
+  const auto append = [&](const Maybe& value, bool& flag) {
+    flag = value.has_value();
+    if (value) {
+      inputs.push_back(*value);
+    }
+  };
+  if (state) {
+    require(state->dtype() == mx::float32, op, "state has dtype ", state->dtype(),
+            ". Expected float32: a state in less precision loses what it remembers.");
+    check_shape(op, "state", *state, {h.B, h.Hv, h.Dv, h.Dk});
   }
-  require(state->dtype() == mx::float32, op, "state has dtype ", state->dtype(),
-          ". Expected float32: a state in less precision loses what it remembers.");
-  check_shape(op, "state", *state, shape);
-  return *state;
-}
-
-// The mask and the lengths as one mask, if either is given.
-Maybe check_mask(const char* op, const Heads& h, const Maybe& mask, const Maybe& lengths, mx::Stream s) {
-  Maybe all;
+  append(state, optionals.state);
   if (mask) {
     require(mask->dtype() == mx::bool_, op, "mask has dtype ", mask->dtype(),
             ". Expected bool, True where a token counts.");
     check_shape(op, "mask", *mask, {h.B, h.T});
-    all = mask;
   }
+  append(mask, optionals.mask);
   if (lengths) {
     check_integer(op, "lengths", *lengths);
     check_shape(op, "lengths", *lengths, {h.B});
+  }
+  append(lengths, optionals.lengths);
+}
+
+// For the twins: the optionals as MLX arrays.
+mx::array state_or_zeros(const mx::array* state, const Heads& h, mx::Stream s) {
+  return state ? *state : mx::zeros({h.B, h.Hv, h.Dv, h.Dk}, mx::float32, s);
+}
+
+Maybe combined_mask(const mx::array* mask, const mx::array* lengths, const Heads& h, mx::Stream s) {
+  Maybe all = mask ? Maybe(*mask) : std::nullopt;
+  if (lengths) {
     const mx::array in = mx::less(mx::expand_dims(mx::arange(0, h.T, mx::int64, s), 0, s),
                                   mx::expand_dims(mx::astype(*lengths, mx::int64, s), 1, s), s);
     all = all ? mx::logical_and(*all, in, s) : in;
@@ -116,12 +146,14 @@ Maybe check_mask(const char* op, const Heads& h, const Maybe& mask, const Maybe&
 struct Common {
   cpu::GatedDelta op{};
   Floats A_log, dt_bias;
-  const float* state_in;
+  const float* state_in = nullptr;
   size_t state_size;
+  const bool* mask = nullptr;
+  std::optional<Integers> lengths;
 
-  Common(const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log, const mx::array& dt_bias,
-         const mx::array& state, const mx::array* mask, mx::array& y, mx::array& new_state)
-      : A_log(A_log), dt_bias(dt_bias), state_in(state.data<float>()), state_size(state.size()) {
+  Common(const Heads& h, const Arrays& in, const Optionals& optionals, size_t first, const mx::array& a,
+         const mx::array& b, const mx::array& A_log, const mx::array& dt_bias, mx::array& y, mx::array& state)
+      : A_log(A_log), dt_bias(dt_bias), state_size(state.size()) {
     op.batch = h.B;
     op.tokens = h.T;
     op.k_heads = h.Hk;
@@ -132,20 +164,47 @@ struct Common {
     op.b = b.data<void>();
     op.gate_dtype = dtype_of(a);
     op.channel_gate = a.ndim() == 4;
-    op.mask = mask ? mask->data<bool>() : nullptr;
-    op.state = new_state.data<float>();
+    op.state = state.data<float>();
     op.y = y.data<void>();
+    if (const mx::array* given = optionals.state_in(in, first)) {
+      state_in = given->data<float>();
+    }
+    if (const mx::array* given = optionals.mask_in(in, first)) {
+      mask = given->data<bool>();
+    }
+    if (const mx::array* given = optionals.lengths_in(in, first)) {
+      lengths.emplace(*given);
+    }
   }
 
-  void run(const cpu::DeltaBlock* block) {
+  void run(cpu::DeltaBlock* block) {
     const std::vector<float> rates = A_log.read();
     const std::vector<float> biases = dt_bias.read();
     op.A_log = rates.data();
     op.dt_bias = biases.data();
-    op.block = block;
-    if (op.state != state_in) {
-      std::memcpy(op.state, state_in, state_size * sizeof(float));
+    if (!state_in) {
+      std::fill_n(op.state, state_size, 0.0F);
+    } else if (op.state != state_in) {
+      std::copy_n(state_in, state_size, op.state);
     }
+    std::vector<int64_t> ends(op.batch, op.tokens);
+    op.mask = mask;
+    std::unique_ptr<bool[]> all;
+    if (lengths) {
+      ends = lengths->read();
+      all = std::make_unique<bool[]>(op.batch * op.tokens);
+      for (int64_t b = 0; b < op.batch; ++b) {
+        ends[b] = std::clamp<int64_t>(ends[b], 0, op.tokens);
+        for (int64_t t = 0; t < op.tokens; ++t) {
+          all[b * op.tokens + t] = t < ends[b] && (!mask || mask[b * op.tokens + t]);
+        }
+      }
+      op.mask = all.get();
+    }
+    if (block) {
+      block->ends = ends.data();
+    }
+    op.block = block;
     cpu::gated_delta(op);
   }
 };
@@ -154,20 +213,24 @@ struct Common {
 
 struct GatedDelta {
   static constexpr const char* name = "gated_delta";
-  bool allow_neg_eigval;
+  bool allow_neg_eigval = false;
+  Optionals optionals{};
   bool operator==(const GatedDelta&) const = default;
 
-  // inputs: q, k, v, a, b, A_log, dt_bias, state [, mask]; outputs: y, state
+  // inputs: q, k, v, a, b, A_log, dt_bias, then optionals; outputs: y, state
+  static constexpr size_t kFirst = 7;
   static Heads heads(const Arrays& in) {
     return {in[2].shape(0), in[2].shape(1), in[1].shape(2), in[2].shape(2), in[1].shape(3), in[2].shape(3)};
   }
 
   std::vector<Output> outputs(const Arrays& in) const {
-    return {{in[2].shape(), in[0].dtype()}, {in[7].shape(), mx::float32, 7}};
+    const Heads h = heads(in);
+    return {{in[2].shape(), in[0].dtype()},
+            {{h.B, h.Hv, h.Dv, h.Dk}, mx::float32, optionals.state ? static_cast<int>(kFirst) : -1}};
   }
 
   Task task(const Arrays& in, Arrays& out) const {
-    Common common(heads(in), in[3], in[4], in[5], in[6], in[7], in.size() > 8 ? &in[8] : nullptr, out[0], out[1]);
+    Common common(heads(in), in, optionals, kFirst, in[3], in[4], in[5], in[6], out[0], out[1]);
     common.op.dtype = dtype_of(in[0]);
     common.op.allow_neg_eigval = allow_neg_eigval;
     common.op.q = in[0].data<void>();
@@ -177,8 +240,10 @@ struct GatedDelta {
   }
 
   Arrays twin(const Arrays& in, mx::Stream s) const {
-    auto [y, state] = recurrence(in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7],
-                                 in.size() > 8 ? Maybe(in[8]) : std::nullopt, allow_neg_eigval, s);
+    const Heads h = heads(in);
+    const Maybe mask = combined_mask(optionals.mask_in(in, kFirst), optionals.lengths_in(in, kFirst), h, s);
+    auto [y, state] = recurrence(in[0], in[1], in[2], in[3], in[4], in[5], in[6],
+                                 state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, allow_neg_eigval, s);
     return {mx::astype(y, in[0].dtype(), s), state};
   }
 };
@@ -187,47 +252,45 @@ struct GatedDelta {
 
 struct GatedDeltaBlock {
   static constexpr const char* name = "gated_delta_block";
-  int k_heads;
-  float norm_eps;
-  bool has_mask, has_ends;
+  int k_heads = 1;
+  float norm_eps = 0;
+  Optionals optionals{};
   bool operator==(const GatedDeltaBlock&) const = default;
 
-  // inputs: qkv, z, a, b, conv_weight, A_log, dt_bias, norm_weight, conv_state, state [, mask] [, ends]
+  // inputs: qkv, z, a, b, conv_weight, A_log, dt_bias, norm_weight, then optionals
   // outputs: y, conv_state, state
-  static constexpr size_t kState = 9;
+  static constexpr size_t kFirst = 8;
   Heads heads(const Arrays& in) const {
     const mx::array& z = in[1];
-    return {z.shape(0), z.shape(1), k_heads, z.shape(2), in[kState].shape(3), z.shape(3)};
+    const int keys = in[0].shape(2) - z.shape(2) * z.shape(3);
+    return {z.shape(0), z.shape(1), k_heads, z.shape(2), keys / (2 * k_heads), z.shape(3)};
   }
 
   std::vector<Output> outputs(const Arrays& in) const {
-    return {{in[1].shape(), in[0].dtype()}, {in[8].shape(), in[0].dtype()}, {in[kState].shape(), mx::float32, kState}};
+    const Heads h = heads(in);
+    const int state = static_cast<int>(kFirst) + (optionals.conv_state ? 1 : 0);
+    return {{in[1].shape(), in[0].dtype()},
+            {{h.B, in[4].shape(1) - 1, in[0].shape(2)}, in[0].dtype()},
+            {{h.B, h.Hv, h.Dv, h.Dk}, mx::float32, optionals.state ? state : -1}};
   }
 
   Task task(const Arrays& in, Arrays& out) const {
-    const Heads h = heads(in);
-    Common common(h, in[2], in[3], in[5], in[6], in[kState], has_mask ? &in[10] : nullptr, out[0], out[2]);
+    Common common(heads(in), in, optionals, kFirst, in[2], in[3], in[5], in[6], out[0], out[2]);
     common.op.dtype = dtype_of(in[0]);
     cpu::DeltaBlock block{};
     block.qkv = in[0].data<void>();
     block.z = in[1].data<void>();
     block.conv_weight = in[4].data<void>();
+    block.conv_dtype = dtype_of(in[4]);
     block.width = in[4].shape(1);
     block.norm_eps = norm_eps;
-    block.conv_state = in[8].data<void>();
-    block.new_conv_state = out[1].data<void>();
-    std::optional<Integers> ends;
-    if (has_ends) {
-      ends.emplace(in.back());
+    if (const mx::array* given = optionals.conv_state_in(in, kFirst)) {
+      block.conv_state = given->data<void>();
     }
-    return [common, block, ends, h, norm_weight = Floats(in[7])]() mutable {
+    block.new_conv_state = out[1].data<void>();
+    return [common, block, norm_weight = Floats(in[7])]() mutable {
       const std::vector<float> weight = norm_weight.read();
-      std::vector<int64_t> counts = ends ? ends->read() : std::vector<int64_t>(h.B, h.T);
-      for (int64_t& n : counts) {
-        n = std::clamp<int64_t>(n, 0, h.T);
-      }
       block.norm_weight = weight.data();
-      block.ends = counts.data();
       common.run(&block);
     };
   }
@@ -237,15 +300,18 @@ struct GatedDeltaBlock {
     const Heads h = heads(in);
     const int width = in[4].shape(1);
     const int channels = in[0].shape(2);
-    const Maybe mask = has_mask ? Maybe(in[10]) : std::nullopt;
+    const mx::array* history = optionals.conv_state_in(in, kFirst);
+    const mx::array* lengths = optionals.lengths_in(in, kFirst);
+    const Maybe mask = combined_mask(optionals.mask_in(in, kFirst), lengths, h, s);
     mx::array qkv = in[0];
     if (mask) {
       qkv = mx::where(mx::expand_dims(*mask, 2, s), qkv, mx::array(0, qkv.dtype()), s);
     }
-    const mx::array x = mx::concatenate({in[8], qkv}, 1, s);
+    const mx::array x =
+        mx::concatenate({history ? *history : mx::zeros({h.B, width - 1, channels}, qkv.dtype(), s), qkv}, 1, s);
     mx::array conv_state = mx::slice(x, {0, h.T, 0}, x.shape(), s);
-    if (has_ends) {
-      const mx::array ends = mx::clip(mx::astype(in.back(), mx::int32, s), mx::array(0), mx::array(h.T), s);
+    if (lengths) {
+      const mx::array ends = mx::clip(mx::astype(*lengths, mx::int32, s), mx::array(0), mx::array(h.T), s);
       const mx::array at = mx::add(mx::expand_dims(ends, 1, s), mx::arange(0, width - 1, mx::int32, s), s);
       conv_state = mx::take_along_axis(x, mx::expand_dims(at, 2, s), 1, s);
     }
@@ -267,8 +333,12 @@ struct GatedDeltaBlock {
     const mx::array q = normalised(part(0, keys, h.Hk, h.Dk), 1.0F / std::sqrt(static_cast<float>(h.Dk)));
     const mx::array k = normalised(part(keys, 2 * keys, h.Hk, h.Dk), 1.0F);
     const mx::array v = part(2 * keys, channels, h.Hv, h.Dv);
-    auto [y, state] = recurrence(q, k, v, in[2], in[3], in[5], in[6], in[kState], mask, false, s);
+    auto [y, state] = recurrence(q, k, v, in[2], in[3], in[5], in[6],
+                                 state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, false, s);
     y = mx::multiply(rms_norm(y, f32(in[7]), norm_eps, s), silu(f32(in[1]), s), s);
+    if (mask) {
+      y = mx::where(mx::expand_dims(*mask, {2, 3}, s), y, mx::array(0.0F), s);
+    }
     return {mx::astype(y, in[0].dtype(), s), conv_state, state};
   }
 };
@@ -278,9 +348,8 @@ struct GatedDeltaBlock {
 std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array& k, const mx::array& v,
                                              const mx::array& a, const mx::array& b, const mx::array& A_log,
                                              const mx::array& dt_bias, const Maybe& state, const Maybe& mask,
-                                             const Maybe& lengths, bool allow_neg_eigval, mx::StreamOrDevice stream) {
+                                             const Maybe& lengths, bool allow_neg_eigval, mx::StreamOrDevice s) {
   constexpr const char* op = GatedDelta::name;
-  const mx::Stream s = mx::to_stream(stream);
   check_float(op, "q", q);
   check_same_dtype(op, "k", k, "q", q);
   check_same_dtype(op, "v", v, "q", q);
@@ -289,11 +358,10 @@ std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array
   check_shape(op, "v", v, {q.shape(0), q.shape(1), -1, -1});
   const Heads h{q.shape(0), q.shape(1), q.shape(2), v.shape(2), q.shape(3), v.shape(3)};
   check_heads(op, h);
-  Arrays inputs{q, k, v, a, b, A_log, dt_bias, check_gates(op, h, a, b, A_log, dt_bias, state, a.ndim() == 4, s)};
-  if (const Maybe all = check_mask(op, h, mask, lengths, s)) {
-    inputs.push_back(*all);
-  }
-  const Arrays out = make(GatedDelta{allow_neg_eigval}, inputs, s);
+  GatedDelta spec{allow_neg_eigval};
+  Arrays inputs{q, k, v, a, b, A_log, dt_bias};
+  check_rest(op, h, a, b, A_log, dt_bias, a.ndim() == 4, state, mask, lengths, inputs, spec.optionals);
+  const Arrays out = make(spec, inputs, mx::to_stream(s));
   return {out[0], out[1]};
 }
 
@@ -303,12 +371,11 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
                                                               const mx::array& dt_bias, const mx::array& norm_weight,
                                                               const Maybe& conv_state, const Maybe& state,
                                                               const Maybe& mask, const Maybe& lengths, int num_k_heads,
-                                                              float norm_eps, mx::StreamOrDevice stream) {
+                                                              float norm_eps, mx::StreamOrDevice s) {
   constexpr const char* op = GatedDeltaBlock::name;
-  const mx::Stream s = mx::to_stream(stream);
   check_float(op, "qkv", qkv);
   check_same_dtype(op, "z", z, "qkv", qkv);
-  check_same_dtype(op, "conv_weight", conv_weight, "qkv", qkv);
+  check_float(op, "conv_weight", conv_weight);
   check_ndim(op, "qkv", qkv, 3);
   check_shape(op, "z", z, {qkv.shape(0), qkv.shape(1), -1, -1});
   require(num_k_heads >= 1, op, "num_k_heads is ", num_k_heads, ". Expected at least 1.");
@@ -323,21 +390,16 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
   require(width >= 2 && width <= kWidest, op, "conv_weight has ", width, " taps. Expected 2 to ", kWidest, ".");
   check_float(op, "norm_weight", norm_weight);
   check_shape(op, "norm_weight", norm_weight, {h.Dv});
+  GatedDeltaBlock spec{num_k_heads, norm_eps};
+  Arrays inputs{qkv, z, a, b, conv_weight, A_log, dt_bias, norm_weight};
   if (conv_state) {
     check_same_dtype(op, "conv_state", *conv_state, "qkv", qkv);
     check_shape(op, "conv_state", *conv_state, {h.B, width - 1, channels});
+    spec.optionals.conv_state = true;
+    inputs.push_back(*conv_state);
   }
-  const mx::array history = conv_state ? *conv_state : mx::zeros({h.B, width - 1, channels}, qkv.dtype(), s);
-  Arrays inputs{qkv,   z,       a,           b,       conv_weight,
-                A_log, dt_bias, norm_weight, history, check_gates(op, h, a, b, A_log, dt_bias, state, false, s)};
-  const Maybe all = check_mask(op, h, mask, lengths, s);
-  if (all) {
-    inputs.push_back(*all);
-  }
-  if (lengths) {
-    inputs.push_back(*lengths);
-  }
-  const Arrays out = make(GatedDeltaBlock{num_k_heads, norm_eps, all.has_value(), lengths.has_value()}, inputs, s);
+  check_rest(op, h, a, b, A_log, dt_bias, false, state, mask, lengths, inputs, spec.optionals);
+  const Arrays out = make(spec, inputs, mx::to_stream(s));
   return {out[0], out[1], out[2]};
 }
 

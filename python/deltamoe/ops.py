@@ -203,7 +203,7 @@ def gated_delta_block(
         qkv: ``[B, T, C]`` float32, float16 or bfloat16, ``C = 2 * Hk * Dk + Hv * Dv``.
         z: ``[B, T, Hv, Dv]`` as qkv.
         a, b: ``[B, T, Hv]``.
-        conv_weight: ``[C, K, 1]`` in qkv's dtype, K from 2 to 8.
+        conv_weight: ``[C, K, 1]`` float32, float16 or bfloat16, K from 2 to 8.
         A_log, dt_bias: ``[Hv]``.
         norm_weight: ``[Dv]``.
         conv_state: ``[B, K - 1, C]`` in qkv's dtype, the last K - 1 inputs; zeros if None.

@@ -287,6 +287,7 @@ Results gated_delta(const Request& r) {
     conv.z = v.data.data();
     conv.conv_state = history.data.data();
     conv.conv_weight = r.at("conv_weight").data.data();
+    conv.conv_dtype = r.at("conv_weight").type();
     conv.width = static_cast<int>(width);
     conv.norm_weight = norm_weight.data();
     conv.norm_eps = r.real("norm_eps", 1e-6F);

@@ -74,7 +74,7 @@ class DeltaNet(StandIn):
             z,
             a,
             b,
-            self._conv_weight.astype(inputs.dtype),
+            self._conv_weight,
             self._A_log,
             self._dt_bias,
             self._norm_weight,
