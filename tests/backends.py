@@ -20,13 +20,23 @@ the op, and no arrays.
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import mlx.core as mx
 import numpy as np
+import pytest
 
 from deltamoe import _ext, ops
 from deltamoe.ops import Quantized
@@ -137,4 +147,60 @@ def read_arrays(path: Path) -> tuple[str, dict[str, mx.array]]:
     return op, arrays
 
 
-BACKENDS: list[Backend] = [ExtensionBackend(isa) for isa in _ext.cpu_features()["available"]]
+class NeonBackend:
+    """The NEON kernels on a machine that is not Arm: ``tests/neon/runner.cpp``, cross-compiled, under qemu."""
+
+    name = "neon"
+    emulator = "qemu-aarch64-static"
+
+    @classmethod
+    def why_not(cls) -> str | None:
+        """Why it cannot run here, or None."""
+        if shutil.which(cls.emulator) is None:
+            return (
+                f"{cls.emulator} is missing (Debian: apt-get install qemu-user-static): THE NEON KERNELS ARE NOT TESTED"
+            )
+        if importlib.util.find_spec("ziglang") is None:
+            return "ziglang is missing (pip install ziglang): THE NEON KERNELS ARE NOT TESTED"
+        return None
+
+    @cached_property
+    def runner(self) -> Path:
+        """The binary, compiled when its sources have changed."""
+        root = Path(__file__).parents[1]
+        kernels = [root / "csrc/cpu" / isa / "kernels.cpp" for isa in ("portable", "neon")]
+        sources = [root / "tests/neon/runner.cpp", *sorted((root / "csrc/cpu").glob("*.cpp")), *kernels]
+        headers = sorted((root / "csrc/cpu").rglob("*.h"))
+        digest = hashlib.sha256(b"".join(path.read_bytes() for path in (*sources, *headers))).hexdigest()
+        binary = Path(sys.prefix) / "neon" / f"runner-{digest[:16]}"
+        if not binary.exists():
+            binary.parent.mkdir(exist_ok=True)
+            flags = ["-std=c++20", "-O2", "-fno-math-errno", "-fno-trapping-math", "-DDELTAMOE_HAVE_NEON"]
+            target = ["-target", "aarch64-linux-musl", "-I", str(root / "csrc")]
+            command = [sys.executable, "-m", "ziglang", "c++", *target, *flags, *map(str, sources), "-o", str(binary)]
+            subprocess.run(command, check=True)
+        return binary
+
+    def run(self, op: str, **arguments: Any) -> tuple[mx.array, ...]:
+        """The op's results, evaluated."""
+        with tempfile.TemporaryDirectory() as folder:
+            request, reply = Path(folder, "request"), Path(folder, "reply")
+            write_arrays(request, op, flatten(arguments))
+            environment = {**os.environ, "DELTAMOE_ISA": "neon", "DELTAMOE_THREADS": "2"}
+            subprocess.run([self.emulator, str(self.runner), str(request), str(reply)], check=True, env=environment)
+            got, arrays = read_arrays(reply)
+        if got != op:
+            (message,) = arrays
+            raise {"RuntimeError": RuntimeError, "ValueError": ValueError}[got](message.replace("_", " "))
+        return tuple(arrays[str(i)] for i in range(len(arrays)))
+
+
+def backends() -> Iterator[Any]:
+    """One back end per instruction set of the extension; on Linux x86-64 also NEON, skipped where it cannot run."""
+    yield from map(ExtensionBackend, _ext.cpu_features()["available"])
+    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+        why_not = NeonBackend.why_not()
+        yield pytest.param(NeonBackend(), marks=[pytest.mark.skip(reason=why_not)] if why_not else [])
+
+
+BACKENDS = list(backends())

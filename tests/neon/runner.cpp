@@ -96,13 +96,21 @@ struct Request {
   }
   std::vector<int64_t> integers(const std::string& name) const {
     const Array& a = at(name);
-    std::vector<int64_t> values(a.size());
-    for (int64_t i = 0; i < a.size(); ++i) {
-      values[i] = a.dtype == "uint32"  ? a.as<uint32_t>()[i]
-                  : a.dtype == "int64" ? a.as<int64_t>()[i]
-                                       : a.as<int32_t>()[i];
+    const bool is_signed = a.dtype[0] == 'i';
+    switch (itemsize(a.dtype)) {
+      case 1:
+        return is_signed ? widened<int8_t>(a) : widened<uint8_t>(a);
+      case 2:
+        return is_signed ? widened<int16_t>(a) : widened<uint16_t>(a);
+      case 4:
+        return is_signed ? widened<int32_t>(a) : widened<uint32_t>(a);
+      default:
+        return widened<int64_t>(a);
     }
-    return values;
+  }
+  template <class T>
+  static std::vector<int64_t> widened(const Array& a) {
+    return {a.as<T>(), a.as<T>() + a.size()};
   }
   cpu::Quantized quantized(const std::string& name, int64_t cols) const {
     cpu::Quantized w;
