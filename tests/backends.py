@@ -190,8 +190,8 @@ class NeonBackend:
             subprocess.run([self.emulator, str(self.runner), str(request), str(reply)], check=True, env=environment)
             got, arrays = read_arrays(reply)
         if got != op:
-            (message,) = arrays
-            raise {"RuntimeError": RuntimeError, "ValueError": ValueError}[got](message.replace("_", " "))
+            kind, message = got.split(" ", 1)
+            raise {"RuntimeError": RuntimeError, "ValueError": ValueError}[kind](message)
         return tuple(arrays[str(i)] for i in range(len(arrays)))
 
 

@@ -363,11 +363,6 @@ void write(const char* path, const std::string& op, const std::map<std::string, 
   }
 }
 
-void write_error(const char* path, const char* kind, std::string message) {
-  std::replace(message.begin(), message.end(), ' ', '_');
-  write(path, kind, {{message, make("bool", {1})}});
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -392,9 +387,9 @@ int main(int argc, char** argv) {
     }
     write(argv[2], request.op, reply);
   } catch (const std::out_of_range& e) {
-    write_error(argv[2], "RuntimeError", e.what());
+    write(argv[2], std::string("RuntimeError ") + e.what(), {});
   } catch (const std::invalid_argument& e) {
-    write_error(argv[2], "ValueError", e.what());
+    write(argv[2], std::string("ValueError ") + e.what(), {});
   }
   return 0;
 }

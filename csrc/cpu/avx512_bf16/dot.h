@@ -20,6 +20,7 @@ struct Bf16Dot {
   static constexpr int vectors = 16 / Bits;
   static constexpr size_t block_bytes = size_t{2} * block;
   using Code = __m512bh;
+  using Activation = __m512bh;
 
   static void pack(const float* x, void* out) {
     __m512i in_order[vectors];
@@ -34,10 +35,10 @@ struct Bf16Dot {
     const __m512i table = Bits == 4 || j % 2 == 0 ? nibbles() : sixteens();
     return (Code)_mm512_permutexvar_epi16(_mm512_srli_epi32(words, 4 * j), table);
   }
-  static __m512 mac(__m512 part, Code c, const void* x, int j) {
-    const char* at = static_cast<const char*>(x) + (Bits == 4 ? j : j / 2) * 64;
-    return _mm512_dpbf16_ps(part, c, (__m512bh)_mm512_loadu_si512(at));
+  static Activation activation(const void* x, int j) {
+    return (Activation)_mm512_loadu_si512(static_cast<const char*>(x) + (Bits == 4 ? j : j / 2) * 64);
   }
+  static __m512 mac(__m512 part, Code c, Activation x) { return _mm512_dpbf16_ps(part, c, x); }
 
  private:
   // Elements i, i + vectors, i + 2 vectors, ... of x.

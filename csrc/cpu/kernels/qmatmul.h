@@ -11,7 +11,7 @@
 //   float sums[m][G]            G = groups rounded up to whole vectors: the sum of x over each group, zeros behind
 //   blocks[b][m][...]           one block is `lanes` words of codes; what a row's block holds is up to the Dot
 //
-// 1. widen the row's scales and biases to float
+// 1. widen a row's scales and biases to float
 // 2. total[m] = bias . sums[m]
 // 3. for each block: decode once, part[m] = code . x[m]; total[m] += part[m] * scale (spread over the lanes by group)
 // 4. y[m][n] = the sum of total[m]'s lanes
@@ -33,6 +33,7 @@ struct FloatDot {
   static constexpr int steps = codes;
   static constexpr size_t block_bytes = block * sizeof(float);
   using Code = typename V::F;
+  using Activation = typename V::F;
 
   static void pack(const float* x, void* out) {  // out[j][l] = x[l * codes + j]
     auto* o = static_cast<float*>(out);
@@ -43,9 +44,8 @@ struct FloatDot {
     }
   }
   static Code decode(typename V::Words w, int j) { return V::template code<Bits>(w, j); }
-  static typename V::F mac(typename V::F part, Code c, const void* x, int j) {
-    return V::fma(c, V::load(static_cast<const float*>(x) + j * V::lanes), part);
-  }
+  static Activation activation(const void* x, int j) { return V::load(static_cast<const float*>(x) + j * V::lanes); }
+  static typename V::F mac(typename V::F part, Code c, Activation x) { return V::fma(c, x, part); }
 };
 
 template <class V, class Dot>
@@ -94,26 +94,26 @@ struct QuantizedMatmul {
                        float* y, int64_t stride) {
     switch (rows) {
       case 1:
-        return rows_of<1>(w, p, n0, n1, tile, y, stride);
+        return height<1>(w, p, n0, n1, tile, y, stride);
       case 2:
-        return rows_of<2>(w, p, n0, n1, tile, y, stride);
+        return height<2>(w, p, n0, n1, tile, y, stride);
       case 3:
-        return rows_of<3>(w, p, n0, n1, tile, y, stride);
+        return height<3>(w, p, n0, n1, tile, y, stride);
       case 4:
-        return rows_of<4>(w, p, n0, n1, tile, y, stride);
+        return height<4>(w, p, n0, n1, tile, y, stride);
       default:
         break;
     }
     if constexpr (V::tile > 4) {
       switch (rows) {
         case 5:
-          return rows_of<5>(w, p, n0, n1, tile, y, stride);
+          return height<5>(w, p, n0, n1, tile, y, stride);
         case 6:
-          return rows_of<6>(w, p, n0, n1, tile, y, stride);
+          return height<6>(w, p, n0, n1, tile, y, stride);
         case 7:
-          return rows_of<7>(w, p, n0, n1, tile, y, stride);
+          return height<7>(w, p, n0, n1, tile, y, stride);
         case 8:
-          return rows_of<8>(w, p, n0, n1, tile, y, stride);
+          return height<8>(w, p, n0, n1, tile, y, stride);
         default:
           break;
       }
@@ -144,7 +144,19 @@ struct QuantizedMatmul {
     }
   }
 
+  // A low tile takes several rows of w at once: they share the activations and hide each other's latency. A lone row of
+  // x is bound by memory instead, which is fastest when it is read strictly in order, unless rows of w are short.
   template <int M>
+  static void height(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, const void* tile, float* y,
+                     int64_t stride) {
+    constexpr int R = std::min(4, V::tile / M);
+    constexpr int64_t kShort = 512;  // bytes
+    const int64_t whole = M == 1 && w.row_bytes() > kShort ? n0 : n0 + (n1 - n0) / R * R;
+    rows_of<M, R>(w, p, n0, whole, tile, y, stride);
+    rows_of<M, 1>(w, p, whole, n1, tile, y + whole - n0, stride);
+  }
+
+  template <int M, int R>
   static void rows_of(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, const void* tile, float* y,
                       int64_t stride) {
     constexpr int64_t kChunk = 512;  // groups widened at a time: bounds the stack for any K
@@ -156,67 +168,104 @@ struct QuantizedMatmul {
     const int words = w.group / Dot::codes;  // that share a scale, a power of two
     const int shift = __builtin_ctz(words);
     const typename V::Spread pattern = V::pattern(words);
-    alignas(64) float scales[kChunk + kSlack];
+    const int64_t ahead = kAhead + (R - 1) * row_bytes;
+    alignas(64) float scales[R][kChunk + kSlack];
     alignas(64) float biases[kChunk];
 
-    for (int64_t n = n0; n < n1; ++n) {
+    for (int64_t n = n0; n < n1; n += R) {
       const char* codes = static_cast<const char*>(w.codes) + n * row_bytes;
-      F total[M];
-      for (int m = 0; m < M; ++m) {
-        total[m] = V::zero();
+      F total[R][M];
+      for (int r = 0; r < R; ++r) {
+        for (int m = 0; m < M; ++m) {
+          total[r][m] = V::zero();
+        }
       }
       for (int64_t c0 = 0; c0 < padded; c0 += kChunk) {
         const int64_t c1 = std::min(c0 + kChunk, padded);
         const int64_t live = std::min(c1, w.groups()) - c0;
-        widen(w.scales, w.dtype, n * w.groups() + c0, live, c1 - c0, scales);
-        widen(w.biases, w.dtype, n * w.groups() + c0, live, c1 - c0, biases);
-        for (int64_t g = c0; g < c1; g += L) {
-          const F bias = V::load(biases + g - c0);
-          for (int m = 0; m < M; ++m) {
-            total[m] = V::fma(bias, V::load(sum + m * padded + g), total[m]);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          widen(w.scales, w.dtype, (n + r) * w.groups() + c0, live, c1 - c0, scales[r]);
+          widen(w.biases, w.dtype, (n + r) * w.groups() + c0, live, c1 - c0, biases);
+          for (int64_t g = c0; g < c1; g += L) {
+            const F bias = V::load(biases + g - c0);
+#pragma GCC unroll 8
+            for (int m = 0; m < M; ++m) {
+              total[r][m] = V::fma(bias, V::load(sum + m * padded + g), total[r][m]);
+            }
           }
         }
         const int64_t b0 = c0 * w.group / Dot::block;
         const int64_t b1 = std::min((c0 + live) * w.group / Dot::block, whole);
         for (int64_t b = b0; b < b1; ++b) {
-          const char* at = codes + b * L * 4;
-          prefetch(at + kAhead);
-          block<M>(V::load_words(at), x + b * M * Dot::block_bytes, scales + (b * L >> shift) - c0, pattern, total);
+          typename V::Words word[R];
+          F scale[R];
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) {
+            const char* at = codes + r * row_bytes + b * L * 4;
+            prefetch(codes + ahead + (b * R + r) * L * 4);
+            word[r] = V::load_words(at);
+            scale[r] = V::spread(scales[r] + (b * L >> shift) - c0, pattern);
+          }
+          block<M, R>(word, x + b * M * Dot::block_bytes, scale, total);
         }
         if (b1 * Dot::block < (c0 + live) * w.group) {  // the last, partial block
-          alignas(64) uint32_t tail[L] = {};
-          std::memcpy(tail, codes + b1 * L * 4, row_bytes - b1 * L * 4);
-          block<M>(V::load_words(tail), x + b1 * M * Dot::block_bytes, scales + (b1 * L >> shift) - c0, pattern, total);
+          typename V::Words word[R];
+          F scale[R];
+          for (int r = 0; r < R; ++r) {
+            alignas(64) uint32_t tail[L] = {};
+            std::memcpy(tail, codes + r * row_bytes + b1 * L * 4, row_bytes - b1 * L * 4);
+            word[r] = V::load_words(tail);
+            scale[r] = V::spread(scales[r] + (b1 * L >> shift) - c0, pattern);
+          }
+          block<M, R>(word, x + b1 * M * Dot::block_bytes, scale, total);
         }
       }
-      for (int m = 0; m < M; ++m) {
-        y[m * stride + n - n0] = V::sum(total[m]);
+      for (int r = 0; r < R; ++r) {
+        for (int m = 0; m < M; ++m) {
+          y[m * stride + n + r - n0] = V::sum(total[r][m]);
+        }
       }
     }
   }
 
-  template <int M>
-  static void block(typename V::Words words, const char* x, const float* scales, typename V::Spread pattern, F* total) {
-    F part[M];
-    for (int m = 0; m < M; ++m) {
-      part[m] = V::zero();
+  template <int M, int R>
+  static void block(const typename V::Words (&word)[R], const char* x, const F (&scale)[R], F (&total)[R][M]) {
+    F part[R][M];
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+      for (int m = 0; m < M; ++m) {
+        part[r][m] = V::zero();
+      }
     }
 #pragma GCC unroll 8
     for (int j = 0; j < Dot::steps; ++j) {
-      const typename Dot::Code code = Dot::decode(words, j);
+      typename Dot::Code code[R];
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        code[r] = Dot::decode(word[r], j);
+      }
 #pragma GCC unroll 8
       for (int m = 0; m < M; ++m) {
-        part[m] = Dot::mac(part[m], code, x + m * Dot::block_bytes, j);
+        const typename Dot::Activation a = Dot::activation(x + m * Dot::block_bytes, j);
+#pragma GCC unroll 4
+        for (int r = 0; r < R; ++r) {
+          part[r][m] = Dot::mac(part[r][m], code[r], a);
+        }
       }
     }
-    const F scale = V::spread(scales, pattern);
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int m = 0; m < M; ++m) {
-      total[m] = V::fma(part[m], scale, total[m]);
+      for (int m = 0; m < M; ++m) {
+        total[r][m] = V::fma(part[r][m], scale[r], total[r][m]);
+      }
     }
   }
 
-  // The codes are read once, in order: a few kilobytes ahead keeps memory busy across row ends.
+  // Codes are asked for in the order of memory, a few kilobytes ahead, whatever the order of their use: that keeps
+  // memory busy across row ends.
   static constexpr int64_t kAhead = 4096;
   static void prefetch(const char* p) { __builtin_prefetch(p, 0, 2); }
 };
