@@ -92,7 +92,7 @@ void quantised(const cpu::Kernels& kernel, cpu::Dtype dtype, int64_t cols) {
   w.scales = w.biases = ones.data();
   w.rows = kRows;
   w.cols = cols;
-  const cpu::Packing packing(w, dtype);
+  const cpu::Packing packing(w, cpu::terms_of(dtype));
   std::vector<float> x(cols, 1.0F);
   for (int rows = 1; rows <= kernel.tile_rows(packing); ++rows) {
     const std::vector<const void*> from(rows, x.data());
@@ -102,7 +102,9 @@ void quantised(const cpu::Kernels& kernel, cpu::Dtype dtype, int64_t cols) {
     std::vector<float> y(rows * kRows);
     std::array<char, 64> what{};
     std::snprintf(what.data(), what.size(), "multiply K=%d rows=%d %s", static_cast<int>(cols), rows,
-                  dtype == cpu::Dtype::bf16 ? "bf16" : "f32");
+                  dtype == cpu::Dtype::bf16  ? "bf16"
+                  : dtype == cpu::Dtype::f16 ? "f16"
+                                             : "f32");
     measure(what.data(), 2.0 * rows * kRows * static_cast<double>(cols),
             [&] { kernel.multiply(w, packing, 0, kRows, rows, at, y.data(), kRows); });
   }
@@ -148,6 +150,7 @@ int main(int argc, char** argv) {
     for (const int64_t cols : {512, 2048, 4096}) {
       quantised(cpu::kernels(), cpu::Dtype::bf16, cols);
     }
+    quantised(cpu::kernels(), cpu::Dtype::f16, 512);
     quantised(cpu::kernels(), cpu::Dtype::f32, 512);
     quantised(cpu::kernels(), cpu::Dtype::f32, 2048);
     for (const int tokens : {1, 8, 12, 16, 64, 256}) {

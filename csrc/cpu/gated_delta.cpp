@@ -168,7 +168,14 @@ class Run {
       head.g = block.g + token * head.g_stride + h;
     }
     head.mask = op_.mask ? op_.mask + b * op_.tokens + block.t0 : nullptr;
-    head.state = op_.state + (b * op_.v_heads + h) * op_.dv * op_.dk;
+    const int64_t state_size = static_cast<int64_t>(op_.dv) * op_.dk;
+    const int64_t state_at = (b * op_.v_heads + h) * state_size;
+    head.state = op_.state + state_at;
+    if (block.t0 == 0 && !op_.state_in) {
+      std::fill_n(head.state, state_size, 0.0F);
+    } else if (block.t0 == 0 && op_.state_in != op_.state) {
+      std::copy_n(op_.state_in + state_at, state_size, head.state);
+    }
     head.scratch = chunked ? scratch.take<float>(kernel_.gated_delta_scratch(op_.dk, op_.dv)) : nullptr;
     chunked ? kernel_.gated_delta_chunks(head) : kernel_.gated_delta_rows(head);
 
@@ -223,11 +230,11 @@ void gated_delta(const GatedDelta& op) {
     block.g = scratch.take<double>(most * op.v_heads);
   }
   Run run(op);
-  for (int64_t t = 0; t < op.tokens; t += kBlock) {
-    block.t0 = t;
-    block.tokens = std::min(kBlock, op.tokens - t);
+  do {  // once even without tokens: the state is handed on
+    block.tokens = std::min(kBlock, op.tokens - block.t0);
     run.block(block);
-  }
+    block.t0 += block.tokens;
+  } while (block.t0 < op.tokens);
   if (op.block) {
     hand_over(op);
   }

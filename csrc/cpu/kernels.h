@@ -7,16 +7,18 @@
 
 namespace deltamoe::cpu {
 
+// How many bf16 numbers add up to an activation of this dtype exactly.
+inline constexpr int terms_of(Dtype dtype) { return dtype == Dtype::bf16 ? 1 : dtype == Dtype::f16 ? 2 : 3; }
+
 // How a tile of activation rows is laid out for multiplication by a quantised matrix. Where the instruction set has
-// bf16 products, activations that are bf16 numbers are multiplied as such: nothing is lost, and it is twice as fast.
+// bf16 products, activations of one or two terms are multiplied as such; else, and where it takes three, as floats.
 struct Packing {
   int64_t cols = 0;
   int bits = 4;
   int group = 64;
-  bool bf16 = false;
+  int terms = 3;
 
-  Packing(const Quantized& w, Dtype activations)
-      : cols(w.cols), bits(w.bits), group(w.group), bf16(activations == Dtype::bf16) {}
+  Packing(const Quantized& w, int terms) : cols(w.cols), bits(w.bits), group(w.group), terms(terms) {}
   bool operator==(const Packing&) const = default;
 };
 

@@ -23,11 +23,13 @@ struct Group {
   int64_t first_tile, tiles;
 };
 
-// What lies between gate, up and down stays float: rounding it to bf16 would show in the result.
-Packing down_packing(const Group& g) { return {g.mlp.down, Dtype::f32}; }
+Packing gate_packing(const Group& g, Dtype dtype) { return {g.mlp.gate, terms_of(dtype)}; }
+// What lies between gate, up and down is not rounded to bf16, which would show in the result, but to 16 bits or not at
+// all.
+Packing down_packing(const Group& g, Dtype dtype) { return {g.mlp.down, std::max(2, terms_of(dtype))}; }
 
 // The same tiles serve gate, up and down.
-Tiling tiling(const Group& g, Dtype dtype) { return {Packing(g.mlp.gate, dtype), static_cast<int64_t>(g.rows.size())}; }
+Tiling tiling(const Group& g, Dtype dtype) { return {gate_packing(g, dtype), static_cast<int64_t>(g.rows.size())}; }
 
 Mlp at(const Mlp& stack, int64_t expert) { return {stack.gate.at(expert), stack.up.at(expert), stack.down.at(expert)}; }
 
@@ -48,7 +50,7 @@ std::vector<float> shared_weights(const MoeExperts& op, int64_t t0, int64_t toke
     return weights;
   }
   const Kernels& kernel = kernels();
-  const Packing packing(*op.shared_gate, op.dtype);
+  const Packing packing(*op.shared_gate, terms_of(op.dtype));
   const Tiling tiling(packing, tokens);
   Pool::instance().run(tiling.count, [&](int64_t i) {
     Scratch scratch;
@@ -130,9 +132,9 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     const Tiling cut = tiling(g, op.dtype);
     for (int64_t i = 0; i < cut.count; ++i) {
       Tile tile{&g, cut.first(i), cut.height(i)};
-      tile.x = scratch.take<char>(kernel.tile_bytes(Packing(g.mlp.gate, op.dtype), tile.height));
+      tile.x = scratch.take<char>(kernel.tile_bytes(gate_packing(g, op.dtype), tile.height));
       tile.h = scratch.take<float>(tile.height * g.mlp.gate.rows);
-      tile.h_packed = scratch.take<char>(kernel.tile_bytes(down_packing(g), tile.height));
+      tile.h_packed = scratch.take<char>(kernel.tile_bytes(down_packing(g, op.dtype), tile.height));
       tiles.push_back(tile);
     }
   }
@@ -140,7 +142,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
   // 1. A lone token looks the same to every expert that packs alike.
   const auto packed_like_first = [&](const Tile& tile) {
     return tokens == 1 && &tile != tiles.data() && tile.height == tiles[0].height &&
-           Packing(tile.group->mlp.gate, op.dtype) == Packing(tiles[0].group->mlp.gate, op.dtype);
+           gate_packing(*tile.group, op.dtype) == gate_packing(*tiles[0].group, op.dtype);
   };
   pool.run(static_cast<int64_t>(tiles.size()), [&](int64_t i) {
     Tile& tile = tiles[i];
@@ -152,32 +154,37 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     for (int r = 0; r < tile.height; ++r) {
       rows[r] = offset(op.x, op.dtype, (t0 + tile.group->rows[tile.first + r].token) * hidden);
     }
-    kernel.pack(Packing(tile.group->mlp.gate, op.dtype), tile.height, rows, op.dtype, tile.x);
+    kernel.pack(gate_packing(*tile.group, op.dtype), tile.height, rows, op.dtype, tile.x);
   });
 
   // 2.
-  constexpr int64_t kMiddle = 64;  // rows of gate and of up in a task
+  int64_t middle = 0;
+  for (const Group& g : groups) {
+    middle += g.mlp.gate.rows;
+  }
+  constexpr int64_t kMost = 128;
+  const int64_t piece = rows_per_task(middle, 16, kMost);  // rows of gate and of up in a task
   struct Task {
     const Group* group;
     int64_t n0, n1;
   };
   std::vector<Task> tasks;
   for (const Group& g : groups) {
-    for (int64_t n = 0; n < g.mlp.gate.rows; n += kMiddle) {
-      tasks.push_back({&g, n, std::min(n + kMiddle, g.mlp.gate.rows)});
+    for (int64_t n = 0; n < g.mlp.gate.rows; n += piece) {
+      tasks.push_back({&g, n, std::min(n + piece, g.mlp.gate.rows)});
     }
   }
   pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t i) {
     const auto [g, n0, n1] = tasks[i];
-    const Packing packing(g->mlp.gate, op.dtype);
-    float gate[kMaxTile * kMiddle];
-    float up[kMaxTile * kMiddle];
+    const Packing packing = gate_packing(*g, op.dtype);
+    float gate[kMaxTile * kMost];
+    float up[kMaxTile * kMost];
     for (int64_t t = g->first_tile; t < g->first_tile + g->tiles; ++t) {
       const Tile& tile = tiles[t];
-      kernel.multiply(g->mlp.gate, packing, n0, n1, tile.height, tile.x, gate, kMiddle);
-      kernel.multiply(g->mlp.up, packing, n0, n1, tile.height, tile.x, up, kMiddle);
+      kernel.multiply(g->mlp.gate, packing, n0, n1, tile.height, tile.x, gate, piece);
+      kernel.multiply(g->mlp.up, packing, n0, n1, tile.height, tile.x, up, piece);
       for (int r = 0; r < tile.height; ++r) {
-        kernel.swiglu(gate + r * kMiddle, up + r * kMiddle, tile.h + r * g->mlp.gate.rows + n0, n1 - n0);
+        kernel.swiglu(gate + r * piece, up + r * piece, tile.h + r * g->mlp.gate.rows + n0, n1 - n0);
       }
     }
   });
@@ -189,7 +196,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     for (int r = 0; r < tile.height; ++r) {
       rows[r] = tile.h + r * tile.group->mlp.down.cols;
     }
-    kernel.pack(down_packing(*tile.group), tile.height, rows, Dtype::f32, tile.h_packed);
+    kernel.pack(down_packing(*tile.group, op.dtype), tile.height, rows, Dtype::f32, tile.h_packed);
   });
 
   // 4.
@@ -203,7 +210,7 @@ void run(const MoeExperts& op, int64_t t0, int64_t tokens) {
     std::fill(total, total + tokens * chunk, 0.0F);
     for (const Tile& tile : tiles) {
       const Quantized& down = tile.group->mlp.down;
-      kernel.multiply(down, down_packing(*tile.group), n0, n1, tile.height, tile.h_packed, part, chunk);
+      kernel.multiply(down, down_packing(*tile.group, op.dtype), n0, n1, tile.height, tile.h_packed, part, chunk);
       for (int r = 0; r < tile.height; ++r) {
         const Row& row = tile.group->rows[tile.first + r];
         kernel.add_scaled(row.weight, part + r * chunk, total + row.token * chunk, n1 - n0);

@@ -44,9 +44,10 @@ struct GatedDelta {
   const float *A_log, *dt_bias;  // [v_heads], dt_bias with [dk] behind if channel_gate
   bool channel_gate;
   bool allow_neg_eigval;
-  const bool* mask;  // [batch, tokens] or null
-  float* state;      // [batch, v_heads, dv, dk], updated in place
-  void* y;           // [batch, tokens, v_heads, dv]
+  const bool* mask;       // [batch, tokens] or null
+  const float* state_in;  // [batch, v_heads, dv, dk], or null for zeros; may be `state` itself
+  float* state;           // the new one
+  void* y;                // [batch, tokens, v_heads, dv]
 
   // The block: q, k and v come out of a convolution and are normalised, y is normalised and gated.
   const struct DeltaBlock* block = nullptr;

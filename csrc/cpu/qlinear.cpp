@@ -10,7 +10,7 @@ void qlinear(const void* x, Dtype dtype, int64_t m, const Quantized& w, void* y)
   }
   const Kernels& kernel = kernels();
   Pool& pool = Pool::instance();
-  const Packing packing(w, dtype);
+  const Packing packing(w, terms_of(dtype));
   const Tiling tiling(packing, m);
   const size_t tile_bytes = kernel.tile_bytes(packing, kMaxTile);
   Scratch scratch;

@@ -146,14 +146,12 @@ Maybe combined_mask(const mx::array* mask, const mx::array* lengths, const Heads
 struct Common {
   cpu::GatedDelta op{};
   Floats A_log, dt_bias;
-  const float* state_in = nullptr;
-  size_t state_size;
   const bool* mask = nullptr;
   std::optional<Integers> lengths;
 
   Common(const Heads& h, const Arrays& in, const Optionals& optionals, size_t first, const mx::array& a,
          const mx::array& b, const mx::array& A_log, const mx::array& dt_bias, mx::array& y, mx::array& state)
-      : A_log(A_log), dt_bias(dt_bias), state_size(state.size()) {
+      : A_log(A_log), dt_bias(dt_bias) {
     op.batch = h.B;
     op.tokens = h.T;
     op.k_heads = h.Hk;
@@ -167,7 +165,7 @@ struct Common {
     op.state = state.data<float>();
     op.y = y.data<void>();
     if (const mx::array* given = optionals.state_in(in, first)) {
-      state_in = given->data<float>();
+      op.state_in = given->data<float>();
     }
     if (const mx::array* given = optionals.mask_in(in, first)) {
       mask = given->data<bool>();
@@ -182,11 +180,6 @@ struct Common {
     const std::vector<float> biases = dt_bias.read();
     op.A_log = rates.data();
     op.dt_bias = biases.data();
-    if (!state_in) {
-      std::fill_n(op.state, state_size, 0.0F);
-    } else if (op.state != state_in) {
-      std::copy_n(state_in, state_size, op.state);
-    }
     std::vector<int64_t> ends(op.batch, op.tokens);
     op.mask = mask;
     std::unique_ptr<bool[]> all;

@@ -280,20 +280,14 @@ Results gated_delta(const Request& r) {
   op.y = out[0].data.data();
   cpu::DeltaBlock conv{};
   std::vector<float> norm_weight;
-  Array history;
   if (block) {
     const int64_t width = r.at("conv_weight").dim(1);
-    history = make(x.dtype, {op.batch, width - 1, x.dim(2)});
-    std::fill(history.data.begin(), history.data.end(), 0);
-    if (r.has("conv_state")) {
-      history = r.at("conv_state");
-    }
-    out.push_back(make(x.dtype, history.shape));
+    out.push_back(make(x.dtype, {op.batch, width - 1, x.dim(2)}));
     norm_weight = r.floats("norm_weight");
     op.block = &conv;
     conv.qkv = x.data.data();
     conv.z = v.data.data();
-    conv.conv_state = history.data.data();
+    conv.conv_state = r.has("conv_state") ? r.at("conv_state").data.data() : nullptr;
     conv.conv_weight = r.at("conv_weight").data.data();
     conv.conv_dtype = r.at("conv_weight").type();
     conv.width = static_cast<int>(width);
@@ -306,12 +300,8 @@ Results gated_delta(const Request& r) {
     op.k = r.at("k").data.data();
     op.v = v.data.data();
   }
-  Array state = make("float32", {op.batch, op.v_heads, op.dv, op.dk});
-  std::fill(state.data.begin(), state.data.end(), 0);
-  if (r.has("state")) {
-    state = r.at("state");
-  }
-  out.push_back(std::move(state));
+  op.state_in = r.has("state") ? r.at("state").as<float>() : nullptr;
+  out.push_back(make("float32", {op.batch, op.v_heads, op.dv, op.dk}));
   op.state = out.back().as<float>();
   cpu::gated_delta(op);
   return out;

@@ -58,9 +58,9 @@ struct Avx2 {
 
   static Words load_words(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
   template <int Bits>
-  static F code(Words w, int j) {
-    const __m256i c = _mm256_and_si256(_mm256_srli_epi32(w, j * Bits), _mm256_set1_epi32((1 << Bits) - 1));
-    return _mm256_cvtepi32_ps(c);
+  static F code(Words w, int j) {  // flipping its top bit makes a code a signed number
+    const __m256i centred = _mm256_xor_si256(w, _mm256_set1_epi8(Bits == 4 ? -120 : -128));
+    return _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(centred, 32 - Bits - j * Bits), 32 - Bits));
   }
   static Spread pattern(int words) {
     alignas(32) int32_t index[lanes];

@@ -70,13 +70,15 @@ struct Avx512 {
   }
 
   static Words load_words(const void* p) { return _mm512_loadu_si512(p); }
+  // Code j of every word, less 2^(Bits - 1).
   template <int Bits>
-  static F code(Words w, int j) {  // code j of every word
-    const __m512i shifted = _mm512_srli_epi32(w, j * Bits);
+  static F code(Words w, int j) {
     if constexpr (Bits == 4) {  // a lookup takes the low four bits itself
-      return _mm512_permutexvar_ps(shifted, _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15));
+      const __m512 table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+      return _mm512_permutexvar_ps(_mm512_srli_epi32(w, j * Bits), table);
     }
-    return _mm512_cvtepi32_ps(_mm512_and_si512(shifted, _mm512_set1_epi32((1 << Bits) - 1)));
+    const __m512i centred = _mm512_xor_si512(w, _mm512_set1_epi8(-128));
+    return _mm512_cvtepi32_ps(_mm512_srai_epi32(_mm512_slli_epi32(centred, 32 - Bits - j * Bits), 32 - Bits));
   }
   // Lane l of `spread(p, pattern(n))` is p[l / n]: the scale of word l where n words share one. Reads p[0..3].
   static Spread pattern(int words) {

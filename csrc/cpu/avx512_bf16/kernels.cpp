@@ -6,8 +6,8 @@
 namespace deltamoe::cpu {
 
 namespace {
-template <int Bits, bool Bf16>
-using Dot = std::conditional_t<Bf16, Bf16Dot<Bits>, FloatDot<Avx512Bf16, Bits>>;
+template <int Bits, int Terms>
+using Dot = std::conditional_t<(Terms < 3), Bf16Dot<Bits, Terms>, FloatDot<Avx512Bf16, Bits>>;
 }  // namespace
 
 const Kernels& avx512_bf16_kernels() {

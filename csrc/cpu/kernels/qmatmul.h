@@ -1,19 +1,22 @@
-// Multiplication by an affine-quantised matrix, straight from MLX's layout.
+// Multiplication by an affine-quantised matrix, straight from MLX's layout. With g = k / group and c = 2^(bits - 1),
 //
-//   y[m][n] = sum_k w[n][k] x[m][k]                      w[n][k] = scale[n][g] code[n][k] + bias[n][g],  g = k / group
-//           = sum_g scale[n][g] (sum_{k in g} code[n][k] x[m][k])  +  sum_g bias[n][g] (sum_{k in g} x[m][k])
+//   y[m][n] = sum_k w[n][k] x[m][k]                       w[n][k] = scale[n][g] code[n][k] + bias[n][g]
+//           = sum_g scale[n][g] (sum_{k in g} (code[n][k] - c) x[m][k])  +  sum_g (bias[n][g] + c scale[n][g])
+//           sums[m][g]
 //
-// The codes are multiplied as whole numbers and each group is scaled once: nothing is lost by dequantising early, and
-// the bias costs one product a group. Lanes run over k: one vector of words holds `lanes` words of 32 / bits codes,
-// code j of all words is one vector, and x is packed to match, so that nothing is shuffled in the loop.
+// where sums[m][g] is the sum of x[m] over the group. Centred codes are small whole numbers that are multiplied as
+// such, and each group is scaled once: nothing is lost by dequantising early, and, since bias is near -c scale in
+// practice, nothing large cancels. Lanes run over k: one vector of words holds `lanes` words of 32 / bits codes, code j
+// of all words is one vector, and x is packed to match, so that nothing is shuffled in the loop.
 //
 // A tile of m <= tile rows of x is packed as
 //   float sums[m][G]            G = groups rounded up to whole vectors: the sum of x over each group, zeros behind
 //   blocks[b][m][...]           one block is `lanes` words of codes; what a row's block holds is up to the Dot
 //
 // 1. widen a row's scales and biases to float
-// 2. total[m] = bias . sums[m]
-// 3. for each block: decode once, part[m] = code . x[m]; total[m] += part[m] * scale (spread over the lanes by group)
+// 2. total[m] = (bias + c scale) . sums[m]
+// 3. for each block: decode once, part[m] = centred code . x[m]; total[m] += part[m] * scale (spread over the lanes by
+// group)
 // 4. y[m][n] = the sum of total[m]'s lanes
 #pragma once
 
@@ -43,6 +46,7 @@ struct FloatDot {
       }
     }
   }
+  // Codes come centred, less 2^(Bits - 1).
   static Code decode(typename V::Words w, int j) { return V::template code<Bits>(w, j); }
   static Activation activation(const void* x, int j) { return V::load(static_cast<const float*>(x) + j * V::lanes); }
   static typename V::F mac(typename V::F part, Code c, Activation x) { return V::fma(c, x, part); }
@@ -169,6 +173,7 @@ struct QuantizedMatmul {
     const int shift = __builtin_ctz(words);
     const typename V::Spread pattern = V::pattern(words);
     const int64_t ahead = kAhead + (R - 1) * row_bytes;
+    const F centre = V::set(static_cast<float>(1 << (w.bits - 1)));
     alignas(64) float scales[R][kChunk + kSlack];
     alignas(64) float biases[kChunk];
 
@@ -185,10 +190,15 @@ struct QuantizedMatmul {
         const int64_t live = std::min(c1, w.groups()) - c0;
 #pragma GCC unroll 4
         for (int r = 0; r < R; ++r) {
+          if (R == 1) {
+            const int64_t soon = n * w.groups() + c0 + kAhead * 8 / (w.group * w.bits);
+            prefetch(static_cast<const char*>(offset(w.scales, w.dtype, soon)));
+            prefetch(static_cast<const char*>(offset(w.biases, w.dtype, soon)));
+          }
           widen(w.scales, w.dtype, (n + r) * w.groups() + c0, live, c1 - c0, scales[r]);
           widen(w.biases, w.dtype, (n + r) * w.groups() + c0, live, c1 - c0, biases);
           for (int64_t g = c0; g < c1; g += L) {
-            const F bias = V::load(biases + g - c0);
+            const F bias = V::fma(centre, V::load(scales[r] + g - c0), V::load(biases + g - c0));
 #pragma GCC unroll 8
             for (int m = 0; m < M; ++m) {
               total[r][m] = V::fma(bias, V::load(sum + m * padded + g), total[r][m]);

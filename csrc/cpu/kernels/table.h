@@ -1,5 +1,5 @@
-// The table of kernels for one instruction set: V its vectors, Dot<Bits, Bf16> how it multiplies codes by activations
-// that are bf16 numbers or not.
+// The table of kernels for one instruction set: V its vectors, Dot<Bits, Terms> how it multiplies codes by activations
+// that are sums of so many bf16 numbers.
 #pragma once
 
 #include "cpu/kernels.h"
@@ -10,15 +10,23 @@
 
 namespace deltamoe::cpu {
 
-template <class V, template <int Bits, bool Bf16> class Dot>
+template <class V, template <int Bits, int Terms> class Dot>
 struct Table {
   // Calls body with the QuantizedMatmul that the packing asks for.
   template <class Body>
   static auto choose(const Packing& p, Body body) {
-    if (p.bits == 4) {
-      return p.bf16 ? body(QuantizedMatmul<V, Dot<4, true>>()) : body(QuantizedMatmul<V, Dot<4, false>>());
+    return p.bits == 4 ? with_terms<4>(p, body) : with_terms<8>(p, body);
+  }
+  template <int Bits, class Body>
+  static auto with_terms(const Packing& p, Body body) {
+    switch (p.terms) {
+      case 1:
+        return body(QuantizedMatmul<V, Dot<Bits, 1>>());
+      case 2:
+        return body(QuantizedMatmul<V, Dot<Bits, 2>>());
+      default:
+        return body(QuantizedMatmul<V, Dot<Bits, 3>>());
     }
-    return p.bf16 ? body(QuantizedMatmul<V, Dot<8, true>>()) : body(QuantizedMatmul<V, Dot<8, false>>());
   }
 
   static int tile_rows(const Packing& p) {

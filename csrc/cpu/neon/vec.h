@@ -44,9 +44,10 @@ struct Neon {
 
   static Words load_words(const void* p) { return vld1q_u32(static_cast<const uint32_t*>(p)); }
   template <int Bits>
-  static F code(Words w, int j) {
-    const uint32x4_t c = vandq_u32(vshlq_u32(w, vdupq_n_s32(-j * Bits)), vdupq_n_u32((1U << Bits) - 1));
-    return vcvtq_f32_u32(c);
+  static F code(Words w, int j) {  // flipping its top bit makes a code a signed number
+    const uint32x4_t centred = veorq_u32(w, vdupq_n_u32(Bits == 4 ? 0x88888888U : 0x80808080U));
+    const int32x4_t high = vreinterpretq_s32_u32(vshlq_u32(centred, vdupq_n_s32(32 - Bits - j * Bits)));
+    return vcvtq_f32_s32(vshrq_n_s32(high, 32 - Bits));
   }
   // Four words hold 16 or 32 codes, never more than a group: one scale serves all lanes.
   static Spread pattern(int) { return 0; }

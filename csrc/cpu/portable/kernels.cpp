@@ -4,7 +4,7 @@
 namespace deltamoe::cpu {
 
 namespace {
-template <int Bits, bool>
+template <int Bits, int>
 using Dot = FloatDot<Portable, Bits>;
 }  // namespace
 

@@ -100,7 +100,10 @@ struct Portable {
   }
   template <int Bits>
   static F code(Words w, int j) {
-    return map([&](int l) { return static_cast<float>((w.x[l] >> (j * Bits)) & ((1U << Bits) - 1)); });
+    return map([&](int l) {
+      const auto code = static_cast<int32_t>((w.x[l] >> (j * Bits)) & ((1U << Bits) - 1));
+      return static_cast<float>(code - (1 << (Bits - 1)));
+    });
   }
   static Spread pattern(int words) { return words; }
   static F spread(const float* p, Spread words) {
