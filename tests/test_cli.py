@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,6 +57,18 @@ def test_features(run: Run) -> None:
     code, out, _ = run("features")
     assert code == 0
     assert deltamoe.cpu_features()["isa"] in out
+
+
+@pytest.mark.parametrize(("name", "value"), [("DELTAMOE_THREADS", "0"), ("DELTAMOE_ISA", "vax")])
+def test_a_setting_that_does_not_fit_is_one_line(name: str, value: str) -> None:
+    """In a process of its own: settings are read once."""
+    code = "import sys; sys.argv = ['deltamoe', 'features']; from deltamoe.cli import main; main()"
+    environment = {**os.environ, name: value}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert value in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_demo_prints_tables_and_writes_json(run: Run, tmp_path: Path) -> None:

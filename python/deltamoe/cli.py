@@ -60,7 +60,10 @@ def _root(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    pass
+    try:
+        deltamoe.cpu_features()
+    except ValueError as error:  # DELTAMOE_THREADS or DELTAMOE_ISA
+        raise DeltamoeError(str(error)) from None
 
 
 @app.command()
