@@ -24,7 +24,7 @@ demo: $(VENV)/.built
 
 test: lint
 	@echo "deltamoe: test: pytest"
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
 
 bench: $(VENV)/.dev
 	@echo "deltamoe: bench: pytest-benchmark suites of bench/"

@@ -5,7 +5,6 @@
 #include <array>
 #include <cstdio>
 #include <ctime>
-#include <random>
 #include <vector>
 
 #if defined(__x86_64__)
@@ -83,9 +82,10 @@ void measure(const char* what, double flops, Body body) {
 
 void quantised(const cpu::Kernels& kernel, cpu::Dtype dtype, int64_t cols) {
   constexpr int64_t kRows = 256;
-  std::mt19937 random(0);
   std::vector<uint32_t> codes(kRows * cols / 8 + 2048);
-  std::generate(codes.begin(), codes.end(), random);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    codes[i] = static_cast<uint32_t>(i * 2654435761U);
+  }
   const std::vector<float> ones(kRows * cols / 64, 1.0F);
   cpu::Quantized w;
   w.codes = codes.data();

@@ -147,6 +147,10 @@ def read_arrays(path: Path) -> tuple[str, dict[str, mx.array]]:
     return op, arrays
 
 
+EMULATES_NEON = (platform.system(), platform.machine()) == ("Linux", "x86_64")
+"""On Arm the extension itself has the NEON kernels."""
+
+
 class NeonBackend:
     """The NEON kernels on a machine that is not Arm: ``tests/neon/runner.cpp``, cross-compiled, under qemu."""
 
@@ -177,8 +181,10 @@ class NeonBackend:
             binary.parent.mkdir(exist_ok=True)
             flags = ["-std=c++20", "-O2", "-fno-math-errno", "-fno-trapping-math", "-DDELTAMOE_HAVE_NEON"]
             target = ["-target", "aarch64-linux-musl", "-I", str(root / "csrc")]
-            command = [sys.executable, "-m", "ziglang", "c++", *target, *flags, *map(str, sources), "-o", str(binary)]
+            part = binary.with_suffix(f".{os.getpid()}")
+            command = [sys.executable, "-m", "ziglang", "c++", *target, *flags, *map(str, sources), "-o", str(part)]
             subprocess.run(command, check=True)
+            part.replace(binary)
         return binary
 
     def run(self, op: str, **arguments: Any) -> tuple[mx.array, ...]:
@@ -198,7 +204,7 @@ class NeonBackend:
 def backends() -> Iterator[Any]:
     """One back end per instruction set of the extension; on Linux x86-64 also NEON, skipped where it cannot run."""
     yield from map(ExtensionBackend, _ext.cpu_features()["available"])
-    if (platform.system(), platform.machine()) == ("Linux", "x86_64"):
+    if EMULATES_NEON:
         why_not = NeonBackend.why_not()
         yield pytest.param(NeonBackend(), marks=[pytest.mark.skip(reason=why_not)] if why_not else [])
 

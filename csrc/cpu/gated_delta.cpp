@@ -23,6 +23,20 @@ struct Block {
   float* beta;           // [batch][tokens][v_heads]
 };
 
+int64_t channels(const GatedDelta& op) { return int64_t{2} * op.k_heads * op.dk + int64_t{op.v_heads} * op.dv; }
+
+bool live(const GatedDelta& op, int64_t b, int64_t t) { return !op.mask || op.mask[b * op.tokens + t]; }
+
+// What enters the convolution of sequence b at token t, before the first token too; null where that is 0.
+const void* conv_input(const GatedDelta& op, int64_t b, int64_t t) {
+  const DeltaBlock& conv = *op.block;
+  if (t >= 0) {
+    return live(op, b, t) ? offset(conv.qkv, op.dtype, (b * op.tokens + t) * channels(op)) : nullptr;
+  }
+  const int before = conv.width - 1;
+  return conv.conv_state ? offset(conv.conv_state, op.dtype, (b * before + before + t) * channels(op)) : nullptr;
+}
+
 class Run {
  public:
   explicit Run(const GatedDelta& op) : op_(op), kernel_(kernels()) {}
@@ -46,8 +60,6 @@ class Run {
  private:
   const GatedDelta& op_;
   const Kernels& kernel_;
-
-  bool live(int64_t b, int64_t t) const { return !op_.mask || op_.mask[b * op_.tokens + t]; }
 
   // g = exp(-exp(A_log) softplus(a + dt_bias)) and beta = sigmoid(b).
   void gates(const Block& block, int64_t b, int64_t t0, int64_t t1) {
@@ -107,7 +119,6 @@ class Run {
     constexpr int kWidest = 8;
     const DeltaBlock& conv = *op_.block;
     const int before = conv.width - 1;
-    const int64_t channels = 2 * op_.k_heads * op_.dk + op_.v_heads * op_.dv;
     Scratch scratch;
     auto* weight = scratch.take<float>(static_cast<int64_t>(dim) * conv.width);
     auto* taps = scratch.take<float>(static_cast<int64_t>(conv.width) * dim);
@@ -122,15 +133,9 @@ class Run {
       }
     }
     for (int64_t i = 0; i < t1 - t0 + before; ++i) {
-      const int64_t t = block.t0 + t0 + i - before;
       float* row = x + i * dim;
-      if (t < 0 && !conv.conv_state) {
-        std::fill(row, row + dim, 0.0F);
-      } else if (t < 0) {
-        kernel_.load(offset(conv.conv_state, op_.dtype, (b * before + before + t) * channels + channel), op_.dtype, row,
-                     dim);
-      } else if (live(b, t)) {
-        kernel_.load(offset(conv.qkv, op_.dtype, (b * op_.tokens + t) * channels + channel), op_.dtype, row, dim);
+      if (const void* input = conv_input(op_, b, block.t0 + t0 + i - before)) {
+        kernel_.load(offset(input, op_.dtype, channel), op_.dtype, row, dim);
       } else {
         std::fill(row, row + dim, 0.0F);
       }
@@ -183,7 +188,7 @@ class Run {
     for (int64_t t = 0; t < block.tokens; ++t) {
       const int64_t to = ((b * op_.tokens + block.t0 + t) * op_.v_heads + h) * op_.dv;
       float* y = head.y + t * head.y_stride;
-      if (op_.block && live(b, block.t0 + t)) {
+      if (op_.block && live(op_, b, block.t0 + t)) {
         kernel_.load(offset(op_.block->z, op_.dtype, to), op_.dtype, z, op_.dv);
         kernel_.rms_norm(y, op_.block->norm_weight, z, op_.block->norm_eps, y, op_.dv);
       }
@@ -194,18 +199,13 @@ class Run {
 
 // The last width - 1 inputs of each sequence, of the old state and the tokens that count.
 void hand_over(const GatedDelta& op) {
-  const DeltaBlock& conv = *op.block;
-  const int before = conv.width - 1;
-  const int64_t channels = 2 * op.k_heads * op.dk + op.v_heads * op.dv;
-  const size_t bytes = channels * size_of(op.dtype);
+  const int before = op.block->width - 1;
+  const size_t bytes = channels(op) * size_of(op.dtype);
   for (int64_t b = 0; b < op.batch; ++b) {
     for (int i = 0; i < before; ++i) {
-      const int64_t t = conv.ends[b] + i - before;
-      void* to = offset(conv.new_conv_state, op.dtype, (b * before + i) * channels);
-      if (t < 0 && conv.conv_state) {
-        std::memcpy(to, offset(conv.conv_state, op.dtype, (b * before + before + t) * channels), bytes);
-      } else if (t >= 0 && (!op.mask || op.mask[b * op.tokens + t])) {
-        std::memcpy(to, offset(conv.qkv, op.dtype, (b * op.tokens + t) * channels), bytes);
+      void* to = offset(op.block->new_conv_state, op.dtype, (b * before + i) * channels(op));
+      if (const void* input = conv_input(op, b, op.block->ends[b] + i - before)) {
+        std::memcpy(to, input, bytes);
       } else {
         std::memset(to, 0, bytes);
       }

@@ -96,32 +96,7 @@ struct QuantizedMatmul {
 
   static void multiply(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile,
                        float* y, int64_t stride) {
-    switch (rows) {
-      case 1:
-        return height<1>(w, p, n0, n1, tile, y, stride);
-      case 2:
-        return height<2>(w, p, n0, n1, tile, y, stride);
-      case 3:
-        return height<3>(w, p, n0, n1, tile, y, stride);
-      case 4:
-        return height<4>(w, p, n0, n1, tile, y, stride);
-      default:
-        break;
-    }
-    if constexpr (V::tile > 4) {
-      switch (rows) {
-        case 5:
-          return height<5>(w, p, n0, n1, tile, y, stride);
-        case 6:
-          return height<6>(w, p, n0, n1, tile, y, stride);
-        case 7:
-          return height<7>(w, p, n0, n1, tile, y, stride);
-        case 8:
-          return height<8>(w, p, n0, n1, tile, y, stride);
-        default:
-          break;
-      }
-    }
+    with_height<1>(w, p, n0, n1, rows, tile, y, stride);
   }
 
  private:
@@ -145,6 +120,16 @@ struct QuantizedMatmul {
   static void widen(const void* p, Dtype dtype, int64_t first, int64_t groups, int64_t padded, float* out) {
     for (int64_t g = 0; g < padded; g += L) {
       V::store(out + g, E::get(p, dtype, first + g, static_cast<int>(std::min<int64_t>(L, groups - g))));
+    }
+  }
+
+  template <int M>
+  static void with_height(const Quantized& w, const Packing& p, int64_t n0, int64_t n1, int rows, const void* tile,
+                          float* y, int64_t stride) {
+    if (rows == M) {
+      height<M>(w, p, n0, n1, tile, y, stride);
+    } else if constexpr (M < V::tile) {
+      with_height<M + 1>(w, p, n0, n1, rows, tile, y, stride);
     }
   }
 
