@@ -56,9 +56,12 @@ mx::array contiguous(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
 Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted,
              bool strided) {
   auto& encoder = mx::cpu::get_command_encoder(stream);
-  Arrays ready;
-  for (const mx::array& input : inputs) {
-    ready.push_back(strided ? input : contiguous(input, encoder));
+  // Each output of a node holds its own copy of the inputs, and MLX lets go of all of them right after this. Done now,
+  // an input that nobody else holds counts as donatable also where there are several outputs.
+  for (mx::array& output : outputs) {
+    if (!output.is_tracer() && &output.inputs() != &inputs) {
+      output.inputs().clear();
+    }
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
     const int donor = wanted[i].donor;
@@ -70,8 +73,10 @@ Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std
       outputs[i].set_data(mx::allocator::malloc(outputs[i].nbytes()));
     }
   }
-  for (const mx::array& input : ready) {
-    encoder.set_input_array(input);
+  Arrays ready;  // after the donations: it holds the inputs
+  for (const mx::array& input : inputs) {
+    ready.push_back(strided ? input : contiguous(input, encoder));
+    encoder.set_input_array(ready.back());
   }
   for (mx::array& output : outputs) {
     encoder.set_output_array(output);

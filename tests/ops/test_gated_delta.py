@@ -305,3 +305,29 @@ def bad_calls() -> dict[str, dict[str, Any]]:
 def test_bad_input(bad: str) -> None:
     with pytest.raises(ValueError, match="gated_delta"):
         ops.gated_delta(**{**case((2, 3, 2, 4, 64, 32)).arguments, **bad_calls()[bad]})
+
+
+def address(x: mx.array) -> int:
+    """Where the numbers of an evaluated array lie."""
+    return int(np.array(x, copy=False).__array_interface__["data"][0])
+
+
+def test_a_state_that_nobody_else_holds_is_updated_in_place() -> None:
+    arguments = case((1, 1, 1, 2, 32, 32), F32).arguments
+    state = mx.zeros((1, 2, 32, 32))
+    mx.eval(state)
+    before = address(state)
+    for _ in range(3):
+        y, state = ops.gated_delta(**{**arguments, "state": state})
+        mx.eval(y, state)
+        assert address(state) == before
+
+
+def test_a_state_that_is_held_stays_as_it_was() -> None:
+    arguments = case((1, 1, 1, 2, 32, 32), F32).arguments
+    held = mx.random.normal((1, 2, 32, 32))
+    want = np.array(held)
+    y, state = ops.gated_delta(**{**arguments, "state": held})
+    mx.eval(y, state)
+    assert np.array_equal(np.array(held), want)
+    assert not np.array_equal(np.array(state), want)
