@@ -22,7 +22,7 @@ struct Packing {
   bool operator==(const Packing&) const = default;
 };
 
-// The score of a row of queries so far: the largest logit, the sum of exponentials against it, and the weighted values.
+// A row of queries so far: the largest logit, and the sum of exponentials against it.
 struct Softmax {
   float max;
   float sum;
@@ -75,9 +75,9 @@ struct DeltaHead {
   const float *q, *k, *v;
   float* y;
   int64_t qk_stride, v_stride, y_stride;
-  const double* g;         // scalar gates, [tokens] with gate_stride; double so that products of many stay exact to f32
-  const float* channel_g;  // or gates per key channel, [tokens][dk] with gate_stride
-  const float* beta;       // [tokens] with gate_stride / (channel gates: beta_stride)
+  const double* g;         // scalar gates, [tokens] with g_stride; double so that products of many stay exact to f32
+  const float* channel_g;  // or gates per key channel, [tokens][dk] with g_stride
+  const float* beta;       // [tokens] with beta_stride
   int64_t g_stride, beta_stride;
   const bool* mask;  // [tokens] or null: where false the state stays and y is 0
   float* state;
