@@ -221,19 +221,20 @@ def test_somebody_elses_replacement_stays(monkeypatch: pytest.MonkeyPatch) -> No
     assert qwen3_next.Qwen3NextMLP.__call__ is theirs
 
 
-def test_somebody_elses_wrapper_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_elses_wrapper_stays() -> None:
     model = build("qwen3_5")
     calls = []
-    with monkeypatch.context() as patching:
-        deltamoe.patch()
-        ours = qwen3_next.Qwen3NextMLP.__call__
+    deltamoe.patch()
+    ours = qwen3_next.Qwen3NextMLP.__call__
 
-        @functools.wraps(ours)
-        def wrapper(self: nn.Module, x: mx.array) -> mx.array:
-            calls.append(x)
-            return ours(self, x)
+    @functools.wraps(ours)
+    def wrapper(self: nn.Module, x: mx.array) -> mx.array:
+        calls.append(x)
+        return ours(self, x)
 
-        patching.setattr(qwen3_next.Qwen3NextMLP, "__call__", wrapper)
+    # Not by monkeypatch, which would bring back ours.
+    qwen3_next.Qwen3NextMLP.__call__ = wrapper
+    try:
         model(tokens(1, 2))
         assert share("Qwen3NextMLP") == (4, 0, [])
         deltamoe.unpatch()
@@ -241,7 +242,8 @@ def test_somebody_elses_wrapper_stays(monkeypatch: pytest.MonkeyPatch) -> None:
         model(tokens(1, 2))
         assert len(calls) == 8
         assert share("Qwen3NextMLP") == (4, 0, [])
-    monkeypatch.setattr(qwen3_next.Qwen3NextMLP, "__call__", STOCK[CLASSES.index(qwen3_next.Qwen3NextMLP)])
+    finally:
+        qwen3_next.Qwen3NextMLP.__call__ = STOCK[CLASSES.index(qwen3_next.Qwen3NextMLP)]
 
 
 def test_a_model_is_not_kept_alive() -> None:
