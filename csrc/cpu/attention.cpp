@@ -49,7 +49,6 @@ void attention(const Attention& op) {
   const int64_t tiles = (rows + kRows - 1) / kRows;
   const int64_t parts = tiles <= 4 ? std::max<int64_t>(1, (op.keys + kSplit - 1) / kSplit) : 1;
   const int64_t heads = op.batch * op.kv_heads;
-  const int64_t limit = op.causal ? op.keys - op.tokens : op.keys - 1;
   Scratch scratch;
   auto* out = parts > 1 ? scratch.take<float>(heads * tiles * parts * kRows * op.dim) : nullptr;
   auto* states = parts > 1 ? scratch.take<Softmax>(heads * tiles * parts * kRows) : nullptr;
@@ -90,7 +89,7 @@ void attention(const Attention& op) {
       float* row = q + static_cast<int64_t>(r) * op.dim;
       load(offset(op.q, op.dtype, from), op.q_strides[3], row);
       kernel.scale(op.scale, row, op.dim);
-      limits[r] = op.causal ? limit + token + 1 : op.keys;
+      limits[r] = op.causal ? op.keys - op.tokens + token + 1 : op.keys;
     }
     AttentionTile t{};
     t.rows = height(tile);

@@ -116,7 +116,6 @@ class Run {
   // `dim` channels from `channel` on, tokens t0 .. t1 of the block, convolved with what came before and through silu.
   void convolve(const Block& block, int64_t b, int64_t t0, int64_t t1, int64_t channel, int dim, float* to,
                 int64_t stride) {
-    constexpr int kWidest = 8;
     const DeltaBlock& conv = *op_.block;
     const int before = conv.width - 1;
     Scratch scratch;
@@ -125,7 +124,7 @@ class Run {
     auto* x = scratch.take<float>((t1 - t0 + before) * dim);
     kernel_.load(offset(conv.conv_weight, conv.conv_dtype, channel * conv.width), conv.conv_dtype, weight,
                  static_cast<int64_t>(dim) * conv.width);
-    const float* tap[kWidest];
+    const float* tap[kMaxTaps];
     for (int j = 0; j < conv.width; ++j) {
       tap[j] = taps + static_cast<int64_t>(j) * dim;
       for (int c = 0; c < dim; ++c) {
@@ -141,7 +140,7 @@ class Run {
       }
     }
     for (int64_t t = t0; t < t1; ++t) {
-      const float* rows[kWidest];
+      const float* rows[kMaxTaps];
       for (int j = 0; j < conv.width; ++j) {
         rows[j] = x + (t - t0 + j) * dim;
       }

@@ -53,6 +53,8 @@ struct GatedDelta {
   const struct DeltaBlock* block = nullptr;
 };
 
+inline constexpr int kMaxTaps = 8;  // of the convolution
+
 struct DeltaBlock {
   const void* qkv;          // [batch, tokens, channels]
   const void* z;            // [batch, tokens, v_heads, dv]

@@ -11,8 +11,6 @@ namespace deltamoe {
 
 namespace {
 
-constexpr int kWidest = 8;  // taps of the convolution
-
 // ---- the rule itself ------------------------------------------------------------------------------------------------
 
 struct Recurrence {
@@ -380,7 +378,8 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
   check_heads(op, h);
   check_shape(op, "conv_weight", conv_weight, {channels, -1, 1});
   const int width = conv_weight.shape(1);
-  require(width >= 2 && width <= kWidest, op, "conv_weight has ", width, " taps. Expected 2 to ", kWidest, ".");
+  require(width >= 2 && width <= cpu::kMaxTaps, op, "conv_weight has ", width, " taps. Expected 2 to ", cpu::kMaxTaps,
+          ".");
   check_float(op, "norm_weight", norm_weight);
   check_shape(op, "norm_weight", norm_weight, {h.Dv});
   GatedDeltaBlock spec{num_k_heads, norm_eps};

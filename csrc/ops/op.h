@@ -99,7 +99,7 @@ class Op : public mx::Primitive {
     if (count < 1) {
       throw std::invalid_argument(std::string("[") + Spec::name + "] vmap over an axis of length 0 is not supported.");
     }
-    std::vector<Arrays> columns(output_count(inputs, axes));
+    std::vector<Arrays> columns;
     for (int n = 0; n < count; ++n) {
       Arrays one = inputs;
       for (size_t i = 0; i < inputs.size(); ++i) {
@@ -108,6 +108,7 @@ class Op : public mx::Primitive {
         }
       }
       const Arrays results = make(spec_, one, stream());
+      columns.resize(results.size());
       for (size_t j = 0; j < results.size(); ++j) {
         columns[j].push_back(results[j]);
       }
@@ -149,16 +150,6 @@ class Op : public mx::Primitive {
       picked.push_back(arrays[i]);
     }
     return picked;
-  }
-
-  size_t output_count(const Arrays& inputs, const std::vector<int>& axes) {
-    Arrays one = inputs;
-    for (size_t i = 0; i < inputs.size(); ++i) {
-      if (axes[i] >= 0) {
-        one[i] = mx::take(inputs[i], 0, axes[i], stream());
-      }
-    }
-    return spec_.outputs(one).size();
   }
 };
 
