@@ -20,13 +20,8 @@ the op, and no arrays.
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-import platform
-import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -41,6 +36,7 @@ import pytest
 from deltamoe import _ext, ops
 from deltamoe.ops import Quantized
 from tests.arrays import list_arrays
+from tests.compiled import EMULATES_ARM, ROOT, command, program, why_no_arm
 
 SMALL_BLOCKS = [2**power for power in range(5, 15)]
 
@@ -147,45 +143,22 @@ def read_arrays(path: Path) -> tuple[str, dict[str, mx.array]]:
     return op, arrays
 
 
-EMULATES_NEON = (platform.system(), platform.machine()) == ("Linux", "x86_64")
-"""On Arm the extension itself has the NEON kernels."""
-
-
 class NeonBackend:
     """The NEON kernels on a machine that is not Arm: ``tests/neon/runner.cpp``, cross-compiled, under qemu."""
 
     name = "neon"
-    emulator = "qemu-aarch64-static"
-
-    @classmethod
-    def why_not(cls) -> str | None:
-        """Why it cannot run here, or None."""
-        if shutil.which(cls.emulator) is None:
-            return (
-                f"{cls.emulator} is missing (Debian: apt-get install qemu-user-static): THE NEON KERNELS ARE NOT TESTED"
-            )
-        if importlib.util.find_spec("ziglang") is None:
-            return "ziglang is missing (pip install ziglang): THE NEON KERNELS ARE NOT TESTED"
-        return None
 
     @cached_property
     def runner(self) -> Path:
-        """The binary, compiled when its sources have changed."""
-        root = Path(__file__).parents[1]
-        kernels = [root / "csrc/cpu" / isa / "kernels.cpp" for isa in ("portable", "neon")]
-        sources = [root / "tests/neon/runner.cpp", *sorted((root / "csrc/cpu").glob("*.cpp")), *kernels]
-        headers = sorted((root / "csrc/cpu").rglob("*.h"))
-        digest = hashlib.sha256(b"".join(path.read_bytes() for path in (*sources, *headers))).hexdigest()
-        binary = Path(sys.prefix) / "neon" / f"runner-{digest[:16]}"
-        if not binary.exists():
-            binary.parent.mkdir(exist_ok=True)
-            flags = ["-std=c++20", "-O2", "-fno-math-errno", "-fno-trapping-math", "-DDELTAMOE_HAVE_NEON"]
-            target = ["-target", "aarch64-linux-musl", "-I", str(root / "csrc")]
-            part = binary.with_suffix(f".{os.getpid()}")
-            command = [sys.executable, "-m", "ziglang", "c++", *target, *flags, *map(str, sources), "-o", str(part)]
-            subprocess.run(command, check=True)
-            part.replace(binary)
-        return binary
+        """The binary."""
+        kernels = [ROOT / "csrc/cpu" / isa / "kernels.cpp" for isa in ("portable", "neon")]
+        return program(
+            "neon",
+            sources=[ROOT / "tests/neon/runner.cpp", *sorted((ROOT / "csrc/cpu").glob("*.cpp")), *kernels],
+            headers=sorted((ROOT / "csrc/cpu").rglob("*.h")),
+            flags=["-O2", "-fno-math-errno", "-fno-trapping-math", "-DDELTAMOE_HAVE_NEON"],
+            arm=True,
+        )
 
     def run(self, op: str, **arguments: Any) -> tuple[mx.array, ...]:
         """The op's results, evaluated."""
@@ -193,7 +166,7 @@ class NeonBackend:
             request, reply = Path(folder, "request"), Path(folder, "reply")
             write_arrays(request, op, flatten(arguments))
             environment = {**os.environ, "DELTAMOE_ISA": "neon", "DELTAMOE_THREADS": "2"}
-            subprocess.run([self.emulator, str(self.runner), str(request), str(reply)], check=True, env=environment)
+            subprocess.run([*command(self.runner, arm=True), str(request), str(reply)], check=True, env=environment)
             got, arrays = read_arrays(reply)
         if got != op:
             kind, message = got.split(" ", 1)
@@ -204,8 +177,8 @@ class NeonBackend:
 def backends() -> Iterator[Any]:
     """One back end per instruction set of the extension; on Linux x86-64 also NEON, skipped where it cannot run."""
     yield from map(ExtensionBackend, _ext.cpu_features()["available"])
-    if EMULATES_NEON:
-        why_not = NeonBackend.why_not()
+    if EMULATES_ARM:  # on Arm the extension itself has them
+        why_not = why_no_arm()
         yield pytest.param(NeonBackend(), marks=[pytest.mark.skip(reason=why_not)] if why_not else [])
 
 

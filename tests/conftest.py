@@ -9,7 +9,9 @@ import os
 import pytest
 from hypothesis import settings
 
-from tests.backends import EMULATES_NEON, NeonBackend
+from tests.backends import NeonBackend
+from tests.compiled import EMULATES_ARM, why_no_arm
+from tests.sim.executor_check import check_program
 
 settings.register_profile("deltamoe", deadline=None, max_examples=15, derandomize="CI" in os.environ)
 settings.load_profile("deltamoe")
@@ -18,10 +20,11 @@ M_PERTURB = -6
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """With several workers, the process that gives them their tests compiles the NEON runner, once and first."""
+    """With several workers, the process that gives them their tests compiles Arm programs, once and first."""
     has_workers = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
-    if has_workers and EMULATES_NEON and NeonBackend.why_not() is None:
+    if has_workers and EMULATES_ARM and why_no_arm() is None:
         _ = NeonBackend().runner
+        check_program(arm=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
