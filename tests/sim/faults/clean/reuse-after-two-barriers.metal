@@ -1,0 +1,20 @@
+// A tile may be refilled once all have read it.
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void accumulate(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    constant uint& n [[buffer(2)]],
+    uint tid [[thread_position_in_threadgroup]],
+    uint i [[thread_position_in_grid]]) {
+  threadgroup float tile[64];
+  float sum = 0.0f;
+  for (uint turn = 0; turn < n; turn++) {
+    tile[tid] = x[i] * float(turn);
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+    sum += tile[63 - tid];
+    threadgroup_barrier(mem_flags::mem_threadgroup);
+  }
+  y[i] = sum;
+}

@@ -1,0 +1,24 @@
+// The array is a new one in each turn of the loop.
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void turns(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    constant uint& n [[buffer(2)]],
+    uint i [[thread_position_in_grid]]) {
+  float sum = 0.0f;
+  for (uint turn = 0; turn < n; turn++) {
+    float values[4];
+#ifndef FIXED
+    if (turn == 0)
+#endif
+    {
+      for (uint j = 0; j < 4; j++) {
+        values[j] = x[(i + j) % 256];
+      }
+    }
+    sum += values[turn];  // expect: uninitialised-read
+  }
+  y[i] = sum;
+}

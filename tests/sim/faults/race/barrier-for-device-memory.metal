@@ -1,0 +1,18 @@
+// mem_device does not order threadgroup memory.
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void reverse(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    uint tid [[thread_position_in_threadgroup]],
+    uint i [[thread_position_in_grid]]) {
+  threadgroup float tile[64];
+  tile[tid] = x[i];
+#ifdef FIXED
+  threadgroup_barrier(mem_flags::mem_device | mem_flags::mem_threadgroup);
+#else
+  threadgroup_barrier(mem_flags::mem_device);
+#endif
+  y[i] = tile[63 - tid];  // expect: threadgroup-race
+}

@@ -1,0 +1,18 @@
+// mem_none waits, but makes no write visible.
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void reverse(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    uint tid [[thread_position_in_threadgroup]],
+    uint i [[thread_position_in_grid]]) {
+  threadgroup float tile[64];
+  tile[tid] = x[i];
+#ifdef FIXED
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+#else
+  threadgroup_barrier(mem_flags::mem_none);
+#endif
+  y[i] = tile[63 - tid];  // expect: threadgroup-race
+}

@@ -1,0 +1,18 @@
+// simdgroup_barrier waits for the own simdgroup only; the values come from the other.
+#include <metal_stdlib>
+using namespace metal;
+
+kernel void reverse(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    uint tid [[thread_position_in_threadgroup]],
+    uint i [[thread_position_in_grid]]) {
+  threadgroup float tile[64];
+  tile[tid] = x[i];  // expect: threadgroup-race
+#ifdef FIXED
+  threadgroup_barrier(mem_flags::mem_threadgroup);
+#else
+  simdgroup_barrier(mem_flags::mem_threadgroup);
+#endif
+  y[i] = tile[63 - tid];  // expect: threadgroup-race; allow: uninitialised-read
+}
