@@ -9,12 +9,12 @@ BIN := $(VENV)/bin
 BUILD := $(VENV)/build
 PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 EDITABLE := $(PIP) --no-build-isolation --config-settings=build-dir=$(abspath $(BUILD)) -e
-CXX_FILES := $(shell find csrc bench tests -name '*.cpp' -o -name '*.h')
+CXX_FILES := $(shell find csrc bench tests metal -name '*.cpp' -o -name '*.h') $(shell find python/deltamoe_sim/include -type f)
 
-.PHONY: help build demo test bench bench-kernels lint tidy clean
+.PHONY: help build demo test sim bench bench-kernels lint tidy clean
 
 help:
-	@echo "make demo | test | bench | bench-kernels | lint | tidy | build | clean    (ARGS=... passes arguments on)"
+	@echo "make demo | test | sim FILE=... | bench | bench-kernels | lint | tidy | build | clean    (ARGS=... passes arguments on)"
 
 build: $(VENV)/.built
 
@@ -25,6 +25,9 @@ demo: $(VENV)/.built
 test: lint
 	@echo "deltamoe: test: pytest"
 	@$(BIN)/python -m pytest -q -n auto --dist worksteal $(ARGS)
+
+sim: $(VENV)/.dev
+	@$(BIN)/python -m deltamoe_sim $(FILE) $(ARGS)
 
 bench: $(VENV)/.dev
 	@echo "deltamoe: bench: pytest-benchmark suites of bench/"
@@ -39,7 +42,7 @@ lint: $(VENV)/.dev
 	@echo "deltamoe: lint: ruff, mypy, clang-format"
 	@$(BIN)/ruff format --quiet --check --diff .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/mypy --no-error-summary python/deltamoe
+	@$(BIN)/mypy --no-error-summary python/deltamoe python/deltamoe_sim
 	@$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 
 tidy: $(VENV)/.dev
