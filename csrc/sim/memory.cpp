@@ -94,9 +94,7 @@ void Memory::declare_private(char* p, size_t size) {
   memset(private_state(p) + size, kNoVariable, kRedZone);
 }
 
-void Memory::declare_argument(char* p, size_t size) {
-  memset(private_state(p), kInitialised, size);
-}
+void Memory::declare_argument(char* p, size_t size) { memset(private_state(p), kInitialised, size); }
 
 // Whether the access stays within variables of the running lane; reports it if not.
 bool Memory::is_within_private(const Lane& owner, const char* p, size_t size, bool store, Site site) {
