@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import CompileError, Diagnostic, SimError
+from deltamoe_sim.errors import CompileError, Diagnostic, SimError
 
 INCLUDE = Path(__file__).resolve().parent / "include"
 """The shim: Metal's standard library, written for this compiler."""

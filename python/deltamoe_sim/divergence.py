@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from .syntax import Node, Place
+from deltamoe_sim.syntax import Node, Place
 
 
 class Level(IntEnum):

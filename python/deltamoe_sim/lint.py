@@ -9,14 +9,14 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from .clang import LINE_MARKER
-from .divergence import POSITION_LEVELS, Level, divergent_rendezvous, rendezvous_level
-from .errors import CompileError, Diagnostic
-from .module import MAX_BUFFERS, POSITION_FIELDS
-from .source import is_hidden
-from .syntax import FUNCTIONS, Node, Place
-from .tokens import CLASS, FUNCTION, NAMESPACE
-from .unit import SPACES, Kernel, Unit
+from deltamoe_sim.clang import LINE_MARKER
+from deltamoe_sim.divergence import POSITION_LEVELS, Level, divergent_rendezvous, rendezvous_level
+from deltamoe_sim.errors import CompileError, Diagnostic
+from deltamoe_sim.module import MAX_BUFFERS, POSITION_FIELDS
+from deltamoe_sim.source import is_hidden
+from deltamoe_sim.syntax import FUNCTIONS, Node, Place
+from deltamoe_sim.tokens import CLASS, FUNCTION, NAMESPACE
+from deltamoe_sim.unit import SPACES, Kernel, Unit
 
 Finding = tuple[Place, str]
 Rule = Callable[[Unit], Iterator[Finding]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .tokens import CLASS, FUNCTION, Source
+from deltamoe_sim.tokens import CLASS, FUNCTION, Source
 
 
 def rewrite_dialect(source: Source) -> None:

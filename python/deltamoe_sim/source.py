@@ -25,11 +25,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from . import clang
-from .errors import CompileError, Diagnostic
-from .module import POSITION_FIELDS, FunctionConstant, KernelInfo, Module, Parameter
-from .rewrite import erase_attributes, parameter_list, rewrite_dialect
-from .tokens import FUNCTION, NAMESPACE, Source
+from deltamoe_sim import clang
+from deltamoe_sim.errors import CompileError, Diagnostic
+from deltamoe_sim.module import POSITION_FIELDS, FunctionConstant, KernelInfo, Module, Parameter
+from deltamoe_sim.rewrite import erase_attributes, parameter_list, rewrite_dialect
+from deltamoe_sim.tokens import FUNCTION, NAMESPACE, Source
 
 # In the order of entry.h's numbers.
 DTYPES = (

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import clang
-from .errors import Diagnostic, SimError
-from .source import is_hidden
-from .tokens import Source
+from deltamoe_sim import clang
+from deltamoe_sim.errors import Diagnostic, SimError
+from deltamoe_sim.source import is_hidden
+from deltamoe_sim.tokens import Source
 
 FUNCTIONS = frozenset({"FunctionDecl", "CXXMethodDecl", "CXXConstructorDecl", "CXXDestructorDecl", "CXXConversionDecl"})
 

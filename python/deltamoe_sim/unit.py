@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from . import clang, source
-from .errors import CompileError, Diagnostic
-from .module import POSITION_FIELDS
-from .syntax import FUNCTIONS, Node, Place, Tree, read_tree
-from .tokens import NAMESPACE, Source
+from deltamoe_sim import clang, source
+from deltamoe_sim.errors import CompileError, Diagnostic
+from deltamoe_sim.module import POSITION_FIELDS
+from deltamoe_sim.syntax import FUNCTIONS, Node, Place, Tree, read_tree
+from deltamoe_sim.tokens import NAMESPACE, Source
 
 SPACES = frozenset({"device", "constant", "thread", "threadgroup"})
 

@@ -17,6 +17,9 @@ using narrow = bfloat;
 using narrow = half;
 #endif
 
-kernel void apply(device const float* x [[buffer(0)]], device float* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void apply(
+    device const float* x [[buffer(0)]],
+    device float* y [[buffer(1)]],
+    uint i [[thread_position_in_grid]]) {
   y[i] = SCALE(add(x[i], 1.0f), multiply(2.0f, 3.0f)) + float(narrow(x[i]));
 }

@@ -2,7 +2,10 @@
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void scale(device const float* x [[buffer(0)]], device bfloat* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void scale(
+    device const float* x [[buffer(0)]],
+    device bfloat* y [[buffer(1)]],
+    uint i [[thread_position_in_grid]]) {
 #ifdef FIXED
   y[i] = bfloat(float(y[i]) * x[i]);
 #else

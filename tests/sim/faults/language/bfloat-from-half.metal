@@ -2,7 +2,10 @@
 #include <metal_stdlib>
 using namespace metal;
 
-kernel void convert(device const half* x [[buffer(0)]], device bfloat* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void convert(
+    device const half* x [[buffer(0)]],
+    device bfloat* y [[buffer(1)]],
+    uint i [[thread_position_in_grid]]) {
 #ifdef FIXED
   y[i] = bfloat(float(x[i]));
 #else

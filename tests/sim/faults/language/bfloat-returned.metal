@@ -10,6 +10,9 @@ bfloat narrow(float value) {
 #endif
 }
 
-kernel void call(device const float* x [[buffer(0)]], device bfloat* y [[buffer(1)]], uint i [[thread_position_in_grid]]) {
+kernel void call(
+    device const float* x [[buffer(0)]],
+    device bfloat* y [[buffer(1)]],
+    uint i [[thread_position_in_grid]]) {
   y[i] = narrow(x[i]);
 }
