@@ -123,6 +123,14 @@ PYBIND11_MODULE(_executor, m) {
       .def_readonly("lane", &Outcome::lane)
       .def_readonly("reports", &Outcome::reports)
       .def_readonly("seconds", &Outcome::seconds)
+      .def_property_readonly("traffic",
+                             [](const Outcome& o) {
+                               std::vector<std::array<uint64_t, 4>> traffic;
+                               for (const Traffic& t : o.traffic) {
+                                 traffic.push_back({t.bytes_loaded, t.bytes_stored, t.lines_loaded, t.lines_stored});
+                               }
+                               return traffic;
+                             })
       .def_property_readonly("counters", [](const Outcome& o) { return counters_dict(o.counters); });
   m.def("symbols", &symbol_addresses, "Name -> address of everything that compiled kernels may refer to.");
   m.def("dispatch", &dispatch, py::arg("entry"), py::arg("buffers"), py::arg("bindings"), py::arg("threadgroup_bytes"),

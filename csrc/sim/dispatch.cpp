@@ -217,6 +217,9 @@ Outcome run(Dispatch& dispatch, const std::function<bool()>& interrupted) {
   for (unsigned i = 0; i < count; i++) {
     gather(outcome, *workers[i]);
   }
+  if (memory != nullptr) {
+    outcome.traffic = memory->traffic();
+  }
   outcome.counters.flops = executed_flops + 1024 * outcome.counters.matrix_ops;
   if (outcome.fault.empty()) {
     for (size_t i = 0; i < staged.size(); i++) {

@@ -43,6 +43,7 @@ struct Outcome {
   uint32_t simdgroup = 0, lane = 0;
   std::vector<Report> reports;
   Counters counters;
+  std::vector<Traffic> traffic;  // by Dispatch::buffers; checked mode only
   double seconds = 0;
 };
 

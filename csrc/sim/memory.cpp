@@ -30,7 +30,7 @@ Memory::Memory(Worker& worker, const std::vector<Region>& regions)
       private_(Worker::kStack * kMaxThreads),
       nowhere_(kNowhere) {
   for (const Region& region : regions) {
-    DeviceRegion device{region, {}, {}, {}};
+    DeviceRegion device{.region = region};
     if (!region.read_only) {
       device.cells = Pages((region.size / region.granule + 1) * sizeof(Cell));
     }
@@ -303,7 +303,7 @@ void Memory::check_device(DeviceRegion& device, char* p, size_t size, Access acc
       memset(written + offset, 1, size);
     }
   }
-  (store ? device_stored_ : device_loaded_) += size;
+  (store ? device.bytes_stored : device.bytes_loaded) += size;
   auto& lines = store ? device.lines_stored : device.lines_loaded;
   for (size_t line = offset / kLine; line <= (offset + size - 1) / kLine; line++) {
     lines[line] = true;
@@ -347,16 +347,25 @@ void Memory::report_outside(const char* p, size_t size, bool store, Site site) {
 }
 
 void Memory::add_counters(Counters& counters) const {
-  counters.device_bytes_loaded = device_loaded_;
-  counters.device_bytes_stored = device_stored_;
   counters.threadgroup_bytes_loaded = threadgroup_loaded_;
   counters.threadgroup_bytes_stored = threadgroup_stored_;
-  for (const DeviceRegion& d : device_) {
-    counters.device_lines_loaded +=
-        static_cast<uint64_t>(std::count(d.lines_loaded.begin(), d.lines_loaded.end(), true));
-    counters.device_lines_stored +=
-        static_cast<uint64_t>(std::count(d.lines_stored.begin(), d.lines_stored.end(), true));
+  for (const Traffic& t : traffic()) {
+    counters.device_bytes_loaded += t.bytes_loaded;
+    counters.device_bytes_stored += t.bytes_stored;
+    counters.device_lines_loaded += t.lines_loaded;
+    counters.device_lines_stored += t.lines_stored;
   }
+}
+
+std::vector<Traffic> Memory::traffic() const {
+  const auto count = [](const std::vector<bool>& lines) {
+    return static_cast<uint64_t>(std::count(lines.begin(), lines.end(), true));
+  };
+  std::vector<Traffic> traffic;
+  for (const DeviceRegion& d : device_) {
+    traffic.push_back({d.bytes_loaded, d.bytes_stored, count(d.lines_loaded), count(d.lines_stored)});
+  }
+  return traffic;
 }
 
 // ---- hooks

@@ -49,6 +49,7 @@ class Memory {
   void declare_argument(char* p, size_t size);
 
   void add_counters(Counters& counters) const;
+  std::vector<Traffic> traffic() const;  // by region
 
  private:
   // Who touched a place last. Epochs count on through all threadgroups, so those below `first_epoch_` are of another
@@ -64,6 +65,7 @@ class Memory {
     Region region;
     Pages cells;  // one Cell by granule; empty if read-only
     std::vector<bool> lines_loaded, lines_stored;
+    uint64_t bytes_loaded = 0, bytes_stored = 0;
   };
   // The running lane, as a Cell stores it.
   struct Who {
@@ -92,7 +94,7 @@ class Memory {
   Pages arena_;    // one Cell by byte of threadgroup memory
   Pages private_;  // the state of each byte of the lanes' stacks
   uint32_t device_epoch_ = 1, threadgroup_epoch_ = 1, first_device_epoch_ = 1, first_threadgroup_epoch_ = 1;
-  uint64_t device_loaded_ = 0, device_stored_ = 0, threadgroup_loaded_ = 0, threadgroup_stored_ = 0;
+  uint64_t threadgroup_loaded_ = 0, threadgroup_stored_ = 0;
   std::vector<char> nowhere_;
 };
 

@@ -57,6 +57,11 @@ struct Report {
   uint64_t count = 1;
 };
 
+// Loads and stores of one buffer, in checked mode.
+struct Traffic {
+  uint64_t bytes_loaded = 0, bytes_stored = 0, lines_loaded = 0, lines_stored = 0;
+};
+
 struct Counters {
   uint64_t barriers = 0, simd_ops = 0, matrix_ops = 0, threadgroup_memory = 0;
   // Checked mode only.

@@ -9,7 +9,7 @@ docs/verification.md says what it proves and what only a Mac can decide.
 """
 
 from deltamoe_sim.errors import CompileError, Diagnostic, KernelFault, LaunchError, Report, SimError
-from deltamoe_sim.library import Counters, Kernel, Library, Result, check, compile, load_metallib
+from deltamoe_sim.library import Counters, Kernel, Library, Result, Traffic, check, compile, load_metallib
 from deltamoe_sim.lint import lint
 from deltamoe_sim.plan import Dispatch, Plan, run_plan
 
@@ -26,6 +26,7 @@ __all__ = [
     "Report",
     "Result",
     "SimError",
+    "Traffic",
     "check",
     "compile",
     "lint",

@@ -53,6 +53,17 @@ class Counters:
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """Loads and stores of one buffer."""
+
+    bytes_loaded: int
+    bytes_stored: int
+    lines_loaded: int
+    """Distinct cache lines of 128 bytes."""
+    lines_stored: int
+
+
+@dataclass(frozen=True)
 class Result:
     """What a run found and counted."""
 
@@ -60,6 +71,8 @@ class Result:
     counters: Counters
     unwritten: dict[str, int]
     """Outputs that were not written throughout (checked mode): name -> bytes that nothing was written to."""
+    traffic: dict[int, Traffic]
+    """By [[buffer(index)]], in checked mode. An array that is bound at several is counted at the first."""
     seconds: float
 
 
@@ -193,7 +206,9 @@ class Kernel:
         if self.checked:
             left = {self._parameters[i].name: int((mask == 0).sum()) for i, mask in masks.items()}
             unwritten = {name: count for name, count in left.items() if count > 0}
-        return Result(reports, Counters(**outcome.counters), unwritten, outcome.seconds)
+        first = {buffer: index for index, buffer, _ in reversed(bindings)}
+        traffic = {first[i]: Traffic(*each) for i, each in enumerate(outcome.traffic)}
+        return Result(reports, Counters(**outcome.counters), unwritten, traffic, outcome.seconds)
 
     def typed(self, index: int, array: Array) -> Array:
         """A view of bytes as what the parameter at that index holds; other arrays as they are."""

@@ -276,6 +276,8 @@ def test_counters(library: sim.Library) -> None:
     assert (c.device_bytes_loaded, c.device_bytes_stored) == (64 * 16, 64 * 4)
     assert (c.device_lines_loaded, c.device_lines_stored) == (64 * 16 // 128, 64 * 4 // 128)
     assert c.flops == 64 * 3 + 32 * 2
+    assert vars(result.traffic[0]) == {"bytes_loaded": 1024, "bytes_stored": 0, "lines_loaded": 8, "lines_stored": 0}
+    assert vars(result.traffic[1]) == {"bytes_loaded": 0, "bytes_stored": 256, "lines_loaded": 0, "lines_stored": 2}
     assert 0 < c.idle_lanes < 0.5
 
 
