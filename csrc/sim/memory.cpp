@@ -30,7 +30,8 @@ Memory::Memory(Worker& worker, const std::vector<Region>& regions)
       private_(Worker::kStack * kMaxThreads),
       nowhere_(kNowhere) {
   for (const Region& region : regions) {
-    DeviceRegion device{.region = region};
+    DeviceRegion device;
+    device.region = region;
     if (!region.read_only) {
       device.cells = Pages((region.size / region.granule + 1) * sizeof(Cell));
     }
