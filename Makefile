@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+DIST ?= dist
 QUIET ?= -qq
 export CMAKE_BUILD_PARALLEL_LEVEL ?= $(shell getconf _NPROCESSORS_ONLN)
 
@@ -9,12 +10,12 @@ BIN := $(VENV)/bin
 BUILD := $(VENV)/build
 PIP := $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
 EDITABLE := $(PIP) --no-build-isolation --config-settings=build-dir=$(abspath $(BUILD)) -e
-CXX_FILES := $(shell find csrc bench tests metal -name '*.cpp' -o -name '*.h') $(shell find python/deltamoe_sim/include -type f)
+CXX_FILES := $(shell find csrc bench tests metal tools -name '*.cpp' -o -name '*.h') $(shell find python/deltamoe_sim/include -type f)
 
-.PHONY: help build demo test sim bench bench-kernels lint tidy clean
+.PHONY: help build demo test sim cross bench bench-kernels lint tidy clean
 
 help:
-	@echo "make demo | test | sim FILE=... | bench | bench-kernels | lint | tidy | build | clean    (ARGS=... passes arguments on)"
+	@echo "make demo | test | sim FILE=... | cross | bench | bench-kernels | lint | tidy | build | clean    (ARGS=... passes arguments on)"
 
 build: $(VENV)/.built
 
@@ -28,6 +29,10 @@ test: lint
 
 sim: $(VENV)/.dev
 	@$(BIN)/python -m deltamoe_sim $(FILE) $(ARGS)
+
+cross: $(VENV)/.dev
+	@echo "deltamoe: cross: the wheel for macOS on arm64, built here, and whether a Mac can load it (two minutes)"
+	@$(BIN)/python tools/cross/build.py $(VENV)/cross $(DIST)
 
 bench: $(VENV)/.dev
 	@echo "deltamoe: bench: pytest-benchmark suites of bench/"
@@ -62,7 +67,7 @@ $(VENV)/.tools: pyproject.toml
 	@$(PIP) 'cmake>=3.26' ninja -r $(VENV)/build-requires.txt
 	@touch $@
 
-$(VENV)/.built: $(VENV)/.tools CMakeLists.txt $(CXX_FILES)
+$(VENV)/.built: $(VENV)/.tools CMakeLists.txt csrc/metal/embed.py $(CXX_FILES)
 	@echo "deltamoe: building and installing the package into $(VENV)"
 	@$(EDITABLE) ".[cpu]"
 	@touch $@

@@ -9,6 +9,7 @@
 #include "cpu/features.h"
 #include "cpu/pool.h"
 #include "ops/ops.h"
+#include "plan_bindings.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -70,6 +71,8 @@ NB_MODULE(_ext, m) {
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a, nb::kw_only(), "stream"_a = nb::none());
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "gate"_a = nb::none(), nb::kw_only(),
         "causal"_a = true, "stream"_a = nb::none());
+
+  bind_plans(m);
 }
 
 }  // namespace deltamoe

@@ -14,6 +14,12 @@ cpu::Dtype dtype_of(const mx::array& a) {
   return a.dtype() == mx::float32 ? cpu::Dtype::f32 : a.dtype() == mx::float16 ? cpu::Dtype::f16 : cpu::Dtype::bf16;
 }
 
+plan::Type plan_type(const mx::array& a) {
+  return a.dtype() == mx::float32   ? plan::Type::float32
+         : a.dtype() == mx::float16 ? plan::Type::float16
+                                    : plan::Type::bfloat16;
+}
+
 void check_float(const char* op, const char* name, const mx::array& a) {
   require(is_float(a), op, name, " has dtype ", a.dtype(), ". Expected float32, float16 or bfloat16.");
 }

@@ -7,6 +7,7 @@
 
 #include "cpu/types.h"
 #include "mlx/mlx.h"
+#include "plan/plan.h"
 
 namespace deltamoe {
 
@@ -27,7 +28,9 @@ void require(bool ok, const char* op, const Parts&... parts) {
   }
 }
 
-cpu::Dtype dtype_of(const mx::array& a);  // of an array that check_float let through
+// Of an array that check_float let through.
+cpu::Dtype dtype_of(const mx::array& a);
+plan::Type plan_type(const mx::array& a);
 void check_float(const char* op, const char* name, const mx::array& a);
 void check_integer(const char* op, const char* name, const mx::array& a);
 void check_same_dtype(const char* op, const char* name, const mx::array& a, const char* other_name,

@@ -1,3 +1,5 @@
+#include "plan/moe_experts.h"
+
 #include "cpu/ops.h"
 #include "ops/check.h"
 #include "ops/ops.h"
@@ -46,6 +48,39 @@ struct MoeExperts {
       op.shared_gate = has_shared_gate ? &scale : nullptr;
       cpu::moe_experts(op);
     };
+  }
+
+  std::optional<plan::Plan> plan(const Arrays& in, plan::Device device) const {
+    const mx::Dtype dtype = in[0].dtype();
+    for (size_t i = kGate; i < in.size(); i += 3) {
+      if (in[i + 1].dtype() != dtype || in[i + 2].dtype() != dtype) {
+        return std::nullopt;
+      }
+    }
+    if (in[1].dtype() != mx::uint32 || in[2].dtype() != mx::float32) {
+      return std::nullopt;
+    }
+    const auto format = [](Format f) {
+      return plan::Format{.group = static_cast<uint32_t>(f.group), .bits = static_cast<uint32_t>(f.bits)};
+    };
+    const auto rows = [&](size_t i) { return static_cast<uint32_t>(in[i].shape(-2)); };
+    const plan::MoeShape shape{
+        .tokens = static_cast<uint32_t>(in[0].size() / in[0].shape(-1)),
+        .hidden = rows(kDown),
+        .intermediate = rows(kGate),
+        .shared_intermediate = has_shared ? rows(kSharedGate) : 0,
+        .experts = static_cast<uint32_t>(in[kGate].shape(0)),
+        .k = static_cast<uint32_t>(in[1].shape(-1)),
+        .type = plan_type(in[0]),
+        .gate_up = format(gate),
+        .down = format(down),
+        .shared_gate_up = format(shared_up),
+        .shared_down = format(shared_down),
+        .shared_gate = format(shared_scale),
+        .has_shared = has_shared,
+        .has_shared_gate = has_shared_gate,
+    };
+    return has_plan(shape) ? std::optional(plan::moe_experts(shape, device)) : std::nullopt;
   }
 
   Arrays twin(const Arrays& in, mx::Stream s) const { return run(in, s, false); }
@@ -129,7 +164,12 @@ mx::array moe_experts(const mx::array& x, const mx::array& indices, const mx::ar
   MoeExperts spec{};
   std::tie(spec.gate, spec.down) = check_mlp("", routed, 1, hidden);
   require(routed.gate.codes.shape(0) >= 1, op, "gate has no experts. Expected at least one.");
+  const mx::Stream stream = mx::to_stream(s);
   Arrays inputs{x, indices, scores};
+  if (stream.device != mx::Device::cpu) {  // there a kernel reads them in one dtype; on the CPU in any
+    inputs[1] = mx::astype(indices, mx::uint32, stream);
+    inputs[2] = mx::astype(scores, mx::float32, stream);
+  }
   for (const Quantized* w : {&routed.gate, &routed.up, &routed.down}) {
     append(inputs, *w);
   }
@@ -147,7 +187,7 @@ mx::array moe_experts(const mx::array& x, const mx::array& indices, const mx::ar
     spec.shared_scale = check_quantized(op, "shared_gate", *shared_gate, 0, 1, hidden);
     append(inputs, *shared_gate);
   }
-  return make(spec, inputs, mx::to_stream(s))[0];
+  return make(spec, inputs, stream)[0];
 }
 
 }  // namespace deltamoe

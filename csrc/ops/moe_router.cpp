@@ -1,3 +1,5 @@
+#include "plan/moe_router.h"
+
 #include "cpu/ops.h"
 #include "ops/check.h"
 #include "ops/ops.h"
@@ -26,6 +28,18 @@ struct MoeRouter {
             indices = out[0].data<uint32_t>(), scores = out[1].data<float>()] {
       cpu::moe_router(logits, dtype, tokens, experts, k, normalize, indices, scores);
     };
+  }
+
+  std::optional<plan::Plan> plan(const Arrays& in, plan::Device device) const {
+    const int experts = in[0].shape(-1);
+    const plan::RouterShape shape{
+        .tokens = static_cast<uint32_t>(in[0].size() / experts),
+        .experts = static_cast<uint32_t>(experts),
+        .k = static_cast<uint32_t>(k),
+        .type = plan_type(in[0]),
+        .normalize = normalize,
+    };
+    return has_plan(shape) ? std::optional(plan::moe_router(shape, device)) : std::nullopt;
   }
 
   Arrays twin(const Arrays& in, mx::Stream s) const {

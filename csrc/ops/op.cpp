@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "metal/encode.h"
 #include "mlx/allocator.h"
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/scheduler.h"
@@ -82,6 +83,32 @@ Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std
     encoder.set_output_array(output);
   }
   return ready;
+}
+
+void Planned::eval_gpu(const Arrays& inputs, Arrays& outputs) {
+  const std::optional<plan::Plan> plan = this->plan(inputs, metal::device());
+  if (!plan) {  // make() saw one; a function compiled as shapeless has been given other shapes since
+    throw std::runtime_error(std::string("[") + name() + "] Metal has no kernel for these shapes. Compile with them.");
+  }
+  for (mx::array& output : outputs) {
+    output.set_data(mx::allocator::malloc(output.nbytes()));
+  }
+  metal::encode(*plan, stream(), inputs, outputs);
+}
+
+bool has_metal_plan(const Planned& op, const Arrays& inputs) {
+  return metal::available() && op.plan(inputs, metal::device()).has_value();
+}
+
+Arrays settle(const Arrays& inputs, mx::Stream stream) {
+  Arrays settled;
+  for (const mx::array& input : inputs) {
+    // is_available() is asked here because its answer lasts, as the array's status, which metal::encode goes by. During
+    // an evaluation it would say yes to an array that has just been encoded.
+    const bool ready = input.is_available() && input.flags().row_contiguous;
+    settled.push_back(ready ? input : mx::contiguous(input, false, stream));  // a copy only of what is not contiguous
+  }
+  return settled;
 }
 
 // Past the encoder: it counts every tenth task, and loses count when that one throws.

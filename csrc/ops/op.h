@@ -6,19 +6,22 @@
 //     bool operator==(const Spec&) const = default;                          // of the parameters
 //     std::vector<Output> outputs(const Arrays& inputs) const;               // shapes and dtypes
 //     Task task(const Arrays& inputs, Arrays& outputs) const;                // inputs are row-contiguous
-//     Arrays twin(const Arrays& inputs, mx::Stream) const;                   // what vjp differentiates, what a GPU
-//     runs Arrays dense_twin(const Arrays& inputs, mx::Stream) const;             // optional: what jvp differentiates
+//     Arrays twin(const Arrays& inputs, mx::Stream) const;                   // what vjp differentiates
+//     Arrays dense_twin(const Arrays& inputs, mx::Stream) const;             // optional: what jvp differentiates
 //     static constexpr bool strided = true;                                  // optional: task takes any strides
+//     std::optional<plan::Plan> plan(const Arrays& inputs, plan::Device) const;  // optional: what Metal runs, if any
 //   };
 #pragma once
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "mlx/mlx.h"
 #include "mlx/primitives.h"
+#include "plan/plan.h"
 
 namespace deltamoe {
 
@@ -29,12 +32,24 @@ using Task = std::function<void()>;
 struct Output {
   mx::Shape shape;
   mx::Dtype dtype;
-  int donor = -1;  // an input of the same shape and dtype whose memory it may take over
+  int donor = -1;  // an input of the same shape and dtype whose memory it may take over, on the CPU
 };
 
 // Gives every output its memory, makes the inputs row-contiguous unless `strided`, and returns them.
 Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted, bool strided);
 void dispatch(mx::Stream stream, Task task);
+
+// A primitive that Metal may have a plan for.
+class Planned : public mx::Primitive {
+ public:
+  using mx::Primitive::Primitive;
+  virtual std::optional<plan::Plan> plan(const Arrays& inputs, plan::Device device) const = 0;
+  void eval_gpu(const Arrays& inputs, Arrays& outputs) override;
+};
+
+bool has_metal_plan(const Planned& op, const Arrays& inputs);
+// The inputs as kernels on a GPU take them: row-contiguous.
+Arrays settle(const Arrays& inputs, mx::Stream stream);
 
 template <class Spec>
 class Op;
@@ -42,7 +57,9 @@ class Op;
 // The op on a device that has a kernel for it, its twin elsewhere.
 template <class Spec>
 Arrays make(const Spec& spec, const Arrays& inputs, mx::Stream stream) {
-  if (stream.device != mx::Device::cpu) {
+  auto op = std::make_shared<Op<Spec>>(stream, spec);
+  const bool on_cpu = stream.device == mx::Device::cpu;
+  if (!on_cpu && !has_metal_plan(*op, inputs)) {
     return spec.twin(inputs, stream);
   }
   std::vector<mx::Shape> shapes;
@@ -51,13 +68,13 @@ Arrays make(const Spec& spec, const Arrays& inputs, mx::Stream stream) {
     shapes.push_back(std::move(output.shape));
     dtypes.push_back(output.dtype);
   }
-  return mx::array::make_arrays(std::move(shapes), dtypes, std::make_shared<Op<Spec>>(stream, spec), inputs);
+  return mx::array::make_arrays(std::move(shapes), dtypes, op, on_cpu ? inputs : settle(inputs, stream));
 }
 
 template <class Spec>
-class Op : public mx::Primitive {
+class Op : public Planned {
  public:
-  Op(mx::Stream stream, Spec spec) : mx::Primitive(stream), spec_(std::move(spec)) {}
+  Op(mx::Stream stream, Spec spec) : Planned(stream), spec_(std::move(spec)) {}
 
   const char* name() const override { return Spec::name; }
 
@@ -77,9 +94,12 @@ class Op : public mx::Primitive {
     dispatch(stream(), spec_.task(ready, outputs));
   }
 
-  void eval_gpu(const Arrays&, Arrays&) override {
-    throw std::logic_error(std::string("[deltamoe] ") + Spec::name +
-                           " has no GPU kernel; make() builds its twin there.");
+  std::optional<plan::Plan> plan(const Arrays& inputs, plan::Device device) const override {
+    if constexpr (requires { spec_.plan(inputs, device); }) {
+      return spec_.plan(inputs, device);
+    } else {
+      return std::nullopt;
+    }
   }
 
   Arrays vjp(const Arrays& primals, const Arrays& cotangents, const std::vector<int>& argnums, const Arrays&) override {
