@@ -126,6 +126,7 @@ PYBIND11_MODULE(_executor, m) {
       .def_property_readonly("traffic",
                              [](const Outcome& o) {
                                std::vector<std::array<uint64_t, 4>> traffic;
+                               traffic.reserve(o.traffic.size());
                                for (const Traffic& t : o.traffic) {
                                  traffic.push_back({t.bytes_loaded, t.bytes_stored, t.lines_loaded, t.lines_stored});
                                }

@@ -363,6 +363,7 @@ std::vector<Traffic> Memory::traffic() const {
     return static_cast<uint64_t>(std::count(lines.begin(), lines.end(), true));
   };
   std::vector<Traffic> traffic;
+  traffic.reserve(device_.size());
   for (const DeviceRegion& d : device_) {
     traffic.push_back({d.bytes_loaded, d.bytes_stored, count(d.lines_loaded), count(d.lines_stored)});
   }
