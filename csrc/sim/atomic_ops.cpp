@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "sim/memory.h"
+#include "sim/operations.h"
 #include "sim/symbols.h"
 #include "sim/worker.h"
 
@@ -48,49 +49,12 @@ T compare_exchange(void* p, void* expected, T desired, uint32_t /*order*/, uint3
   return old;
 }
 
-struct Add {
-  template <class T>
-  static T apply(T a, T b) {
-    return a + b;
-  }
-};
 struct Sub {
   template <class T>
   static T apply(T a, T b) {
     return a - b;
   }
 };
-struct Min {
-  template <class T>
-  static T apply(T a, T b) {
-    return b < a ? b : a;
-  }
-};
-struct Max {
-  template <class T>
-  static T apply(T a, T b) {
-    return a < b ? b : a;
-  }
-};
-struct And {
-  template <class T>
-  static T apply(T a, T b) {
-    return a & b;
-  }
-};
-struct Or {
-  template <class T>
-  static T apply(T a, T b) {
-    return a | b;
-  }
-};
-struct Xor {
-  template <class T>
-  static T apply(T a, T b) {
-    return a ^ b;
-  }
-};
-
 // T is the type computed in, U the one that crosses the boundary.
 template <class Op, class T, class U>
 U update(void* p, U value, uint32_t /*order*/, uint32_t /*scope*/, uint32_t /*is_volatile*/, Site site) {
@@ -121,7 +85,7 @@ void add_updates(Symbols& s, const std::string& prefix, const std::string& type)
     s[prefix + name + type] = reinterpret_cast<void*>(f);
   };
   // Sums wrap, so they are unsigned ones.
-  add("add.", update<Add, U, U>);
+  add("add.", update<Sum, U, U>);
   add("sub.", update<Sub, U, U>);
   add("min.", update<Min, T, U>);
   add("max.", update<Max, T, U>);
@@ -141,7 +105,7 @@ void add_atomic_ops(Symbols& s) {
     add_updates<uint32_t>(s, prefix, "u.i32");
     add_updates<int64_t>(s, prefix, "s.i64");
     add_updates<uint64_t>(s, prefix, "u.i64");
-    s[prefix + "add.f32"] = reinterpret_cast<void*>(update<Add, float, float>);
+    s[prefix + "add.f32"] = reinterpret_cast<void*>(update<Sum, float, float>);
     s[prefix + "sub.f32"] = reinterpret_cast<void*>(update<Sub, float, float>);
   }
   s["air.atomic.fence"] = reinterpret_cast<void*>(fence);

@@ -7,6 +7,7 @@
 #include <type_traits>
 
 #include "sim/float16.h"
+#include "sim/operations.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -81,80 +82,6 @@ void for_each(uint32_t active, F&& f) {
 
 // ---- reductions and scans
 // --------------------------------------------------------------------------------------------
-
-struct Sum {
-  template <class V>
-  static V identity() {
-    return V(0);
-  }
-  template <class V>
-  static V apply(V a, V b) {
-    if constexpr (std::is_integral_v<V>) {  // wraps
-      using U = std::make_unsigned_t<V>;
-      return static_cast<V>(static_cast<U>(a) + static_cast<U>(b));
-    } else {
-      return a + b;
-    }
-  }
-};
-
-struct Product {
-  template <class V>
-  static V identity() {
-    return V(1);
-  }
-  template <class V>
-  static V apply(V a, V b) {
-    if constexpr (std::is_integral_v<V>) {  // wraps; in 64 bits, since 16-bit factors would become int
-      return static_cast<V>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
-    } else {
-      return a * b;
-    }
-  }
-};
-
-struct Min {
-  template <class V>
-  static V apply(V a, V b) {
-    if constexpr (std::is_floating_point_v<V>) {
-      return std::fmin(a, b);
-    } else {
-      return std::min(a, b);
-    }
-  }
-};
-
-struct Max {
-  template <class V>
-  static V apply(V a, V b) {
-    if constexpr (std::is_floating_point_v<V>) {
-      return std::fmax(a, b);
-    } else {
-      return std::max(a, b);
-    }
-  }
-};
-
-struct And {
-  template <class V>
-  static V apply(V a, V b) {
-    return a & b;
-  }
-};
-
-struct Or {
-  template <class V>
-  static V apply(V a, V b) {
-    return a | b;
-  }
-};
-
-struct Xor {
-  template <class V>
-  static V apply(V a, V b) {
-    return a ^ b;
-  }
-};
 
 template <class Op, class T>
 uint64_t combine_two(uint64_t a, uint64_t b) {

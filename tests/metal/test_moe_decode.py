@@ -8,23 +8,13 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from deltamoe.ops import Quantized
 from tests.arrays import BF16, F32, FLOATS, list_arrays, normal, quantized, short
+from tests.metal.experts import mixed, uniform
 from tests.metal.plans import SimulatedMetal
 from tests.ops.case import Case
-from tests.ops.test_moe_experts import Shape, case, experts, routed, shared_expert
+from tests.ops.test_moe_experts import Shape, experts, routed, shared_expert
 
 METAL = SimulatedMetal()
-
-
-def form(w: Quantized, columns: int) -> tuple[int, int]:
-    """Group size and bits of a matrix."""
-    return columns // w.scales.shape[-1], w.weight.shape[-1] * 32 // columns
-
-
-def uniform_case(shape: Shape, dtype: mx.Dtype, bits: int = 4, group: int = 64, shared: str = "gated") -> Case:
-    """A case whose matrices all have one format."""
-    return case(shape, dtype, dtype, bits, group, shared)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
@@ -41,7 +31,7 @@ def uniform_case(shape: Shape, dtype: mx.Dtype, bits: int = 4, group: int = 64, 
     ids=short,
 )
 def test_shapes(shape: Shape, dtype: mx.Dtype) -> None:
-    uniform_case(shape, dtype).check(METAL)
+    uniform(shape, dtype).check(METAL)
     assert len(METAL.results) == (2 if shape[0] else 0)
 
 
@@ -60,40 +50,24 @@ def test_shapes(shape: Shape, dtype: mx.Dtype) -> None:
 )
 def test_widths_of_the_geometries(shape: Shape) -> None:
     """Each width in turn at full size, and some that no lane's share divides."""
-    uniform_case(shape, BF16, group=32).check(METAL)
+    uniform(shape, BF16, group=32).check(METAL)
 
 
 @pytest.mark.parametrize("group", [32, 64, 128])
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
 def test_formats(dtype: mx.Dtype, bits: int, group: int) -> None:
-    uniform_case((2, 4, 2, 384, 128), dtype, bits, group).check(METAL)
+    uniform((2, 4, 2, 384, 128), dtype, bits, group).check(METAL)
 
 
 @pytest.mark.parametrize("shared", ["", "plain", "gated"])
 def test_shared_expert(shared: str) -> None:
-    uniform_case((2, 5, 3, 128, 64), BF16, shared=shared).check(METAL)
+    uniform((2, 5, 3, 128, 64), BF16, shared=shared).check(METAL)
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=short)
 def test_every_matrix_in_its_own_format(dtype: mx.Dtype) -> None:
-    """gate and up agree; down, the shared expert's three, its width and its gate need not."""
-    rng = np.random.default_rng(1)
-    gate_up: dict[str, Any] = {"bits": 8, "group": 32, "dtype": dtype}
-    Case(
-        "moe_experts",
-        x=normal(rng, 3, 128, dtype=dtype),
-        **routed(rng, (3,), 5, 2),
-        gate=quantized(rng, 5, 64, 128, **gate_up),
-        up=quantized(rng, 5, 64, 128, **gate_up),
-        down=quantized(rng, 5, 128, 64, bits=4, group=64, dtype=dtype),
-        shared=(
-            quantized(rng, 192, 128, bits=4, group=128, dtype=dtype),
-            quantized(rng, 192, 128, bits=4, group=128, dtype=dtype),
-            quantized(rng, 128, 192, bits=8, group=32, dtype=dtype),
-        ),
-        shared_gate=quantized(rng, 1, 128, bits=8, group=64, dtype=dtype),
-    ).check(METAL)
+    mixed(3, dtype).check(METAL)
 
 
 def test_experts_with_all_tokens_and_with_none() -> None:
@@ -114,13 +88,13 @@ def test_silu_at_its_ends(dtype: mx.Dtype) -> None:
 
 def test_denormals() -> None:
     x = normal(np.random.default_rng(4), 2, 64, dtype=BF16, scale=2.0**-130)
-    arguments = uniform_case((2, 4, 2, 64, 64), BF16).arguments | {"x": x}
+    arguments = uniform((2, 4, 2, 64, 64), BF16).arguments | {"x": x}
     Case("moe_experts", **arguments).check(METAL, tiny=2.0**-100)
 
 
 def test_nan_stays_in_its_row() -> None:
     """A NaN in x or in a score, or an index of no expert, of which nothing is read."""
-    arguments = dict(uniform_case((5, 4, 2, 64, 64), F32).arguments)
+    arguments = dict(uniform((5, 4, 2, 64, 64), F32).arguments)
     (clean,) = METAL.run("moe_experts", **arguments)
     broken = [("x", 0, np.nan), ("scores", 1, np.nan), ("indices", 2, 4), ("indices", 3, 2**32 - 1)]
     for name, row, value in broken:
@@ -134,7 +108,7 @@ def test_nan_stays_in_its_row() -> None:
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
 def test_same_bits_whatever_the_order_of_simdgroups(dtype: mx.Dtype) -> None:
-    arguments = uniform_case((3, 16, 10, 128, 64), dtype).arguments
+    arguments = uniform((3, 16, 10, 128, 64), dtype).arguments
     first, *others = (SimulatedMetal(seed=seed).run("moe_experts", **arguments)[0] for seed in range(4))
     assert all(mx.array_equal(first, other) for other in others)
 

@@ -12,18 +12,14 @@ import deltamoe_sim as sim
 from deltamoe import _ext, ops
 from tests import oracle
 from tests.arrays import BF16, F16, F32, FLOATS, normal, numpy_of, quantized, short, to_oracle
+from tests.metal.experts import mixed, uniform
 from tests.metal.plans import SimulatedMetal, empty, library, to_numpy
 from tests.ops.case import Case
-from tests.ops.test_moe_experts import Shape, case, experts, routed
+from tests.ops.test_moe_experts import Shape, experts, routed
 from tests.sim.launches import quantized as mlx_kernels
 from tests.tolerance import assert_close
 
 METAL = SimulatedMetal()
-
-
-def uniform(shape: Shape, dtype: mx.Dtype, bits: int = 4, group: int = 32, shared: str = "gated") -> Case:
-    """A case whose matrices all have one format."""
-    return case(shape, dtype, dtype, bits, group, shared)
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
@@ -39,7 +35,7 @@ def uniform(shape: Shape, dtype: mx.Dtype, bits: int = 4, group: int = 32, share
     ids=short,
 )
 def test_shapes(shape: Shape, dtype: mx.Dtype) -> None:
-    uniform(shape, dtype).check(METAL)
+    uniform(shape, dtype, group=32).check(METAL)
 
 
 @pytest.mark.parametrize(("dtype", "bits"), [(F32, 4), (BF16, 4), (BF16, 8)], ids=short)
@@ -48,7 +44,7 @@ def test_shapes(shape: Shape, dtype: mx.Dtype) -> None:
 )
 def test_row_tiles(tokens: int, count: int, routed: int, shared: int, dtype: mx.Dtype, bits: int) -> None:
     """Each tile, of routed experts and of the shared one, full or not."""
-    small = uniform((tokens, count, 2, 160, 96), dtype, bits)
+    small = uniform((tokens, count, 2, 160, 96), dtype, bits, 32)
     plan, _, _ = _ext.metal_plan(ops.moe_experts(**small.arguments, stream=mx.cpu))
     assert plan is not None
     functions = {dispatch["function"] for dispatch in plan["dispatches"]}
@@ -75,7 +71,7 @@ def test_row_tiles(tokens: int, count: int, routed: int, shared: int, dtype: mx.
 )
 def test_widths_of_the_geometries(shape: Shape) -> None:
     """Each width in turn at full size, and some that no step divides."""
-    uniform(shape, BF16).check(METAL)
+    uniform(shape, BF16, group=32).check(METAL)
 
 
 @pytest.mark.parametrize("group", [32, 64, 128])
@@ -86,28 +82,12 @@ def test_formats(bits: int, group: int) -> None:
 
 @pytest.mark.parametrize("shared", ["", "plain", "gated"])
 def test_shared_expert(shared: str) -> None:
-    uniform((11, 5, 3, 128, 64), F16, shared=shared).check(METAL)
+    uniform((11, 5, 3, 128, 64), F16, group=32, shared=shared).check(METAL)
 
 
 @pytest.mark.parametrize("dtype", [F32, BF16], ids=short)
 def test_every_matrix_in_its_own_format(dtype: mx.Dtype) -> None:
-    """gate and up agree; down, the shared expert's three, its width and its gate need not."""
-    rng = np.random.default_rng(1)
-    gate_up: dict[str, Any] = {"bits": 8, "group": 32, "dtype": dtype}
-    Case(
-        "moe_experts",
-        x=normal(rng, 10, 128, dtype=dtype),
-        **routed(rng, (10,), 5, 2),
-        gate=quantized(rng, 5, 64, 128, **gate_up),
-        up=quantized(rng, 5, 64, 128, **gate_up),
-        down=quantized(rng, 5, 128, 64, bits=4, group=64, dtype=dtype),
-        shared=(
-            quantized(rng, 192, 128, bits=4, group=128, dtype=dtype),
-            quantized(rng, 192, 128, bits=4, group=128, dtype=dtype),
-            quantized(rng, 128, 192, bits=8, group=32, dtype=dtype),
-        ),
-        shared_gate=quantized(rng, 1, 128, bits=8, group=64, dtype=dtype),
-    ).check(METAL)
+    mixed(10, dtype).check(METAL)
 
 
 @pytest.mark.parametrize("tokens", [9, 100])
@@ -123,16 +103,16 @@ def test_experts_with_all_tokens_and_with_none(tokens: int) -> None:
 
 def test_most_experts() -> None:
     """More experts than a threadgroup of the work list has, and as many as it can count."""
-    uniform((40, 1024, 16, 32, 32), BF16).check(METAL)
+    uniform((40, 1024, 16, 32, 32), BF16, group=32).check(METAL)
 
 
 @pytest.mark.parametrize("k", [1, 3, 16])
 def test_slots(k: int) -> None:
-    uniform((21, 16, k, 32, 32), F32).check(METAL)
+    uniform((21, 16, k, 32, 32), F32, group=32).check(METAL)
 
 
 def test_more_rows_than_16_bits_count() -> None:
-    uniform((4_200, 16, 16, 32, 32), BF16).check(SimulatedMetal(checked=False))
+    uniform((4_200, 16, 16, 32, 32), BF16, group=32).check(SimulatedMetal(checked=False))
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
@@ -144,7 +124,7 @@ def test_silu_at_its_ends(dtype: mx.Dtype) -> None:
 
 
 def test_nan_stays_in_its_row() -> None:
-    arguments = uniform((19, 4, 2, 64, 32), F32).arguments
+    arguments = uniform((19, 4, 2, 64, 32), F32, group=32).arguments
     (clean,) = METAL.run("moe_experts", **arguments)
     x = mx.array(arguments["x"])
     x[0, 3] = float("nan")
@@ -157,7 +137,7 @@ def test_nan_stays_in_its_row() -> None:
 
 def test_index_that_names_no_expert() -> None:
     """It makes its token NaN, reads nothing out of bounds, and disturbs nobody."""
-    arguments = uniform((19, 4, 2, 64, 32), F32).arguments
+    arguments = uniform((19, 4, 2, 64, 32), F32, group=32).arguments
     (clean,) = METAL.run("moe_experts", **arguments)
     indices = mx.array(arguments["indices"])
     indices[0, 1] = 4
@@ -170,7 +150,7 @@ def test_index_that_names_no_expert() -> None:
 
 @pytest.mark.parametrize("shape", [(19, 40, 4, 64, 32), (100, 4, 2, 64, 32)], ids=short)
 def test_same_bits_whatever_the_order_of_simdgroups(shape: Shape) -> None:
-    arguments = uniform(shape, F32).arguments
+    arguments = uniform(shape, F32, group=32).arguments
     first, *others = (SimulatedMetal(seed=seed).run("moe_experts", **arguments)[0] for seed in range(4))
     for other in others:
         assert mx.array_equal(first, other)
