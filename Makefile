@@ -53,6 +53,7 @@ lint: $(VENV)/.dev
 tidy: $(VENV)/.dev
 	@echo "deltamoe: tidy: clang-tidy"
 	@sed -n 's/^ *"file": "\(.*\)",*$$/\1/p' $(BUILD)/compile_commands.json | \
+		grep -vF "$(abspath $(BUILD))/" | \
 		xargs -n 1 -P $(CMAKE_BUILD_PARALLEL_LEVEL) $(BIN)/clang-tidy --quiet -p $(BUILD)
 
 clean:
