@@ -12,11 +12,7 @@
 // Loops over what a lane holds are unrolled: so its arrays are registers.
 #pragma once
 
-#include <metal_stdlib>
-
-using namespace metal;
-
-constant constexpr uint SIMD_SIZE = 32;
+#include "simd.h"
 
 // The format of a quantised matrix.
 template <int kGroup, int kBits>

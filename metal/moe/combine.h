@@ -60,7 +60,7 @@ template <typename T, bool kShared, typename Scale>
     for (uint i = 0; i < simdgroups; i++) {
       sum += parts[i];
     }
-    s = 1 / (1 + exp(-sum));
+    s = sigmoid(sum);
   }
 
   // 2.

@@ -40,7 +40,7 @@ void swiglu_rows(Rows<T> gate, Rows<T> up, device const T* x, uint columns, uint
     const float gx = simd_sum(g[r]);
     const float ux = simd_sum(u[r]);
     if (lane == 0) {
-      h[r] = gx / (1.0f + exp(-gx)) * ux;
+      h[r] = silu(gx) * ux;
     }
   }
 }
@@ -108,7 +108,7 @@ template <typename T, typename Routed, typename Shared, typename Scale, int kWor
         product[0] = INFINITY;
       }
       if (lane == 0) {
-        s[token] = 1.0f / (1.0f + exp(-product[0]));
+        s[token] = sigmoid(product[0]);
       }
     }
   }

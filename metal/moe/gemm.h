@@ -109,21 +109,6 @@ void load_x(device const X* x,
   }
 }
 
-// Where a lane's two numbers of an 8x8 matrix are: (column, row) of the first; the other one is to its right. MLX's own
-// kernels rely on it too (steel/gemm/mma.h).
-inline uint2 lane_position(uint lane) {
-  const uint quad = lane / 4;
-  return uint2((quad & 2) * 2 + lane % 2 * 2, (quad & 4) + lane / 2 % 4);
-}
-
-// The matrix of which each lane has two numbers.
-inline simdgroup_float8x8 matrix_of(float2 numbers) {
-  simdgroup_float8x8 matrix;
-  matrix.thread_elements()[0] = numbers.x;
-  matrix.thread_elements()[1] = numbers.y;
-  return matrix;
-}
-
 // Step 3, for the first `live` tiles of rows; kFull says that these are all.
 template <typename S, bool kFull, uint kParts, typename Format, typename X>
 void multiply(thread const Codes<Format, S::words> (&w)[kParts],
@@ -215,7 +200,7 @@ void store_tile(thread const simdgroup_float8x8 (&sums)[kMatrices * S::column_ti
         float value = sums[tile][i / 2].thread_elements()[i % 2];
         if (kMatrices == 2) {
           const float up = sums[(kMatrices - 1) * S::column_tiles + tile][i / 2].thread_elements()[i % 2];
-          value = value / (1 + exp(-value)) * up;
+          value = silu(value) * up;
         }
         y[size_t(r) * columns + n] = value;
       }
