@@ -63,11 +63,12 @@ NB_MODULE(_ext, m) {
       "x"_a, "indices"_a, "scores"_a, "gate"_a, "up"_a, "down"_a, "shared"_a = nb::none(), "shared_gate"_a = nb::none(),
       nb::kw_only(), "stream"_a = nb::none());
   m.def("gated_delta", &gated_delta, "q"_a, "k"_a, "v"_a, "a"_a, "b"_a, "A_log"_a, "dt_bias"_a, "state"_a = nb::none(),
-        "mask"_a = nb::none(), "lengths"_a = nb::none(), nb::kw_only(), "allow_neg_eigval"_a = false,
+        "mask"_a = nb::none(), "lengths"_a = nb::none(), nb::kw_only(), "allow_neg_eigval"_a = false, "snapshots"_a = 0,
         "stream"_a = nb::none());
   m.def("gated_delta_block", &gated_delta_block, "qkv"_a, "z"_a, "a"_a, "b"_a, "conv_weight"_a, "A_log"_a, "dt_bias"_a,
         "norm_weight"_a, "conv_state"_a = nb::none(), "state"_a = nb::none(), "mask"_a = nb::none(),
-        "lengths"_a = nb::none(), nb::kw_only(), "num_k_heads"_a, "norm_eps"_a = 1e-6F, "stream"_a = nb::none());
+        "lengths"_a = nb::none(), nb::kw_only(), "num_k_heads"_a, "norm_eps"_a = 1e-6F, "snapshots"_a = 0,
+        "stream"_a = nb::none());
   m.def("rms_norm", &rms_norm, "x"_a, "weight"_a.none(), "eps"_a, nb::kw_only(), "stream"_a = nb::none());
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "gate"_a = nb::none(), nb::kw_only(),
         "causal"_a = true, "stream"_a = nb::none());

@@ -6,11 +6,13 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 
 #include "metal/sources.h"
 #include "ops/op.h"
+#include "plan/gated_delta.h"
 #include "plan/moe_experts.h"
 #include "plan/moe_router.h"
 
@@ -31,6 +33,8 @@ nb::object operand(const plan::Operand& operand) {
       return nb::make_tuple("temporary", operand.index);
     case plan::Operand::Kind::bytes:
       return nb::bytes(operand.bytes.data(), operand.bytes.size());
+    case plan::Operand::Kind::none:
+      break;
   }
   return nb::none();
 }
@@ -79,15 +83,15 @@ nb::dict as_dict(const plan::Plan& plan) {
 void bind_plans(nb::module_& m) {
   m.def(
       "metal_plan",
-      [](const mx::array& result, uint32_t family) {
+      [](const mx::array& result, uint32_t family, std::optional<uint32_t> chunk) {
         const auto* op = result.has_primitive() ? dynamic_cast<const Planned*>(&result.primitive()) : nullptr;
         if (!op) {
           throw std::invalid_argument("[metal_plan] the array is no unevaluated result of an op of deltamoe.");
         }
-        const std::optional<plan::Plan> plan = op->plan(result.inputs(), {family});
+        const std::optional<plan::Plan> plan = op->plan(result.inputs(), {family, chunk});
         return std::tuple(plan ? std::optional(as_dict(*plan)) : std::nullopt, result.inputs(), result.outputs());
       },
-      "result"_a, "family"_a = 0);
+      "result"_a, "family"_a = 0, "chunk"_a = nb::none());
   m.def("metal_sources", [] {
     nb::list names;
     for (const auto& [name, source] : metal::kSources) {
@@ -129,6 +133,43 @@ void bind_plans(nb::module_& m) {
       },
       nb::kw_only(), "tokens"_a, "hidden"_a, "intermediate"_a, "experts"_a, "k"_a, "dtype"_a, "gate_up"_a, "down"_a,
       "shared_intermediate"_a = 0, "shared"_a = nb::none(), "shared_gate"_a = nb::none(), "family"_a = 0);
+  m.def(
+      "plan_gated_delta",
+      [](uint32_t batch, uint32_t tokens, uint32_t k_heads, uint32_t v_heads, uint32_t dk, uint32_t dv,
+         const std::string& dtype, const std::optional<std::string>& gates, const std::optional<std::string>& A_log,
+         const std::optional<std::string>& dt_bias, const std::optional<std::string>& conv,
+         const std::optional<std::string>& norm, uint32_t taps, bool state, bool conv_state, bool mask, bool lengths,
+         bool allow_neg_eigval, bool channel_gate, uint32_t snapshots, float norm_eps, uint32_t family,
+         std::optional<uint32_t> chunk) -> std::optional<nb::dict> {
+        const plan::DeltaShape shape{
+            .batch = batch,
+            .tokens = tokens,
+            .k_heads = k_heads,
+            .v_heads = v_heads,
+            .dk = dk,
+            .dv = dv,
+            .type = type(dtype),
+            .gates = type(gates.value_or(dtype)),
+            .A_log = type(A_log.value_or(dtype)),
+            .dt_bias = type(dt_bias.value_or(dtype)),
+            .conv = type(conv.value_or(dtype)),
+            .norm = type(norm.value_or(dtype)),
+            .taps = taps,
+            .state = state,
+            .conv_state = conv_state,
+            .mask = mask,
+            .lengths = lengths,
+            .allow_neg_eigval = allow_neg_eigval,
+            .channel_gate = channel_gate,
+            .snapshots = std::max(snapshots, 1U),
+            .norm_eps = norm_eps,
+        };
+        return has_plan(shape) ? std::optional(as_dict(gated_delta(shape, {family, chunk}))) : std::nullopt;
+      },
+      nb::kw_only(), "batch"_a, "tokens"_a, "k_heads"_a, "v_heads"_a, "dk"_a, "dv"_a, "dtype"_a, "gates"_a = nb::none(),
+      "A_log"_a = nb::none(), "dt_bias"_a = nb::none(), "conv"_a = nb::none(), "norm"_a = nb::none(), "taps"_a = 0,
+      "state"_a = false, "conv_state"_a = false, "mask"_a = false, "lengths"_a = false, "allow_neg_eigval"_a = false,
+      "channel_gate"_a = false, "snapshots"_a = 0, "norm_eps"_a = 1e-6F, "family"_a = 0, "chunk"_a = nb::none());
   m.def("metal_source", &metal::library_text, "source"_a, "functions"_a);
 }
 

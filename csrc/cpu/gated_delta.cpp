@@ -17,10 +17,10 @@ constexpr int64_t kChunked = 12;  // tokens from which the chunked form wins
 // A block of tokens in float.
 struct Block {
   int64_t t0, tokens;
-  float *q, *k, *v, *y;  // [batch][tokens][heads][dim]
-  double* g;             // [batch][tokens][v_heads]
-  float* channel_g;      // [batch][tokens][v_heads][dk]
-  float* beta;           // [batch][tokens][v_heads]
+  float *q, *k, *v, *y;                // [batch][tokens][heads][dim]
+  double* g;                           // [batch][tokens][v_heads]
+  float *channel_base, *channel_rest;  // [batch][tokens][v_heads][dk]
+  float* beta;                         // [batch][tokens][v_heads]
 };
 
 int64_t channels(const GatedDelta& op) { return int64_t{2} * op.k_heads * op.dk + int64_t{op.v_heads} * op.dv; }
@@ -79,7 +79,9 @@ class Run {
           const double softplus = std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x)));
           const double g = std::exp(rate * softplus);
           if (op_.channel_gate) {
-            block.channel_g[(to + h) * width + i] = static_cast<float>(g);
+            const float base = g > 0.5 ? 1.0F : 0.0F;
+            block.channel_base[(to + h) * width + i] = base;
+            block.channel_rest[(to + h) * width + i] = static_cast<float>(g - base);
           } else {
             block.g[to + h] = g;
           }
@@ -148,13 +150,35 @@ class Run {
     }
   }
 
+  // `tokens` tokens of a head from `t` on.
+  void advance(DeltaHead head, int64_t t, int64_t tokens, float* state) {
+    const bool chunked = !op_.channel_gate && tokens >= kChunked;
+    Scratch scratch;
+    head.q += t * head.qk_stride;
+    head.k += t * head.qk_stride;
+    head.v += t * head.v_stride;
+    head.y += t * head.y_stride;
+    head.beta += t * head.beta_stride;
+    if (op_.channel_gate) {
+      head.channel_base += t * head.g_stride;
+      head.channel_rest += t * head.g_stride;
+    } else {
+      head.g += t * head.g_stride;
+    }
+    if (head.mask != nullptr) {
+      head.mask += t;
+    }
+    head.tokens = tokens;
+    head.state = state;
+    head.scratch = chunked ? scratch.take<float>(kernel_.gated_delta_scratch(op_.dk, op_.dv)) : nullptr;
+    chunked ? kernel_.gated_delta_chunks(head) : kernel_.gated_delta_rows(head);
+  }
+
   void recurrence(const Block& block, int64_t b, int h) {
     Scratch scratch;
     const int kh = h / (op_.v_heads / op_.k_heads);
     const int64_t token = b * block.tokens;
-    const bool chunked = !op_.channel_gate && block.tokens >= kChunked;
     DeltaHead head{};
-    head.tokens = block.tokens;
     head.dk = op_.dk;
     head.dv = op_.dv;
     head.qk_stride = static_cast<int64_t>(op_.k_heads) * op_.dk;
@@ -167,21 +191,32 @@ class Run {
     head.beta_stride = op_.v_heads;
     head.g_stride = op_.v_heads * (op_.channel_gate ? op_.dk : 1);
     if (op_.channel_gate) {
-      head.channel_g = block.channel_g + token * head.g_stride + static_cast<int64_t>(h) * op_.dk;
+      const int64_t at = token * head.g_stride + static_cast<int64_t>(h) * op_.dk;
+      head.channel_base = block.channel_base + at;
+      head.channel_rest = block.channel_rest + at;
     } else {
       head.g = block.g + token * head.g_stride + h;
     }
     head.mask = op_.mask ? op_.mask + b * op_.tokens + block.t0 : nullptr;
-    const int64_t state_size = static_cast<int64_t>(op_.dv) * op_.dk;
-    const int64_t state_at = (b * op_.v_heads + h) * state_size;
-    head.state = op_.state + state_at;
+
+    // All tokens up to the first snapshot at once, in its memory, then one by one from a snapshot to the next.
+    const int64_t size = static_cast<int64_t>(op_.dv) * op_.dk;
+    const auto state = [&](int64_t i) { return op_.state + ((b * op_.snapshots + i) * op_.v_heads + h) * size; };
+    const int64_t first = op_.tokens - op_.snapshots + 1;  // tokens up to the first snapshot
     if (block.t0 == 0 && !op_.state_in) {
-      std::fill_n(head.state, state_size, 0.0F);
+      std::fill_n(state(0), size, 0.0F);
     } else if (block.t0 == 0 && op_.state_in != op_.state) {
-      std::copy_n(op_.state_in + state_at, state_size, head.state);
+      std::copy_n(op_.state_in + (b * op_.v_heads + h) * size, size, state(0));
     }
-    head.scratch = chunked ? scratch.take<float>(kernel_.gated_delta_scratch(op_.dk, op_.dv)) : nullptr;
-    chunked ? kernel_.gated_delta_chunks(head) : kernel_.gated_delta_rows(head);
+    for (int64_t t = 0; t < block.tokens;) {
+      const int64_t i = std::max<int64_t>(block.t0 + t + 1 - first, 0);
+      const int64_t tokens = i > 0 ? 1 : std::min(block.tokens, first - block.t0) - t;
+      if (i > 0) {
+        std::copy_n(state(i - 1), size, state(i));
+      }
+      advance(head, t, tokens, state(i));
+      t += tokens;
+    }
 
     auto* z = scratch.take<float>(op_.dv);
     for (int64_t t = 0; t < block.tokens; ++t) {
@@ -196,14 +231,14 @@ class Run {
   }
 };
 
-// The last width - 1 inputs of each sequence, of the old state and the tokens that count.
+// The last inputs of each sequence, of the old state and the tokens that count: width - 1 for each snapshot.
 void hand_over(const GatedDelta& op) {
-  const int before = op.block->width - 1;
+  const int64_t rows = op.block->width - 1 + op.snapshots - 1;
   const size_t bytes = channels(op) * size_of(op.dtype);
   for (int64_t b = 0; b < op.batch; ++b) {
-    for (int i = 0; i < before; ++i) {
-      void* to = offset(op.block->new_conv_state, op.dtype, (b * before + i) * channels(op));
-      if (const void* input = conv_input(op, b, op.block->ends[b] + i - before)) {
+    for (int64_t i = 0; i < rows; ++i) {
+      void* to = offset(op.block->new_conv_state, op.dtype, (b * rows + i) * channels(op));
+      if (const void* input = conv_input(op, b, op.block->ends[b] + i - rows)) {
         std::memcpy(to, input, bytes);
       } else {
         std::memset(to, 0, bytes);
@@ -224,7 +259,8 @@ void gated_delta(const GatedDelta& op) {
   block.y = scratch.take<float>(most * op.v_heads * op.dv);
   block.beta = scratch.take<float>(most * op.v_heads);
   if (op.channel_gate) {
-    block.channel_g = scratch.take<float>(most * op.v_heads * op.dk);
+    block.channel_base = scratch.take<float>(most * op.v_heads * op.dk);
+    block.channel_rest = scratch.take<float>(most * op.v_heads * op.dk);
   } else {
     block.g = scratch.take<double>(most * op.v_heads);
   }

@@ -75,9 +75,10 @@ struct DeltaHead {
   const float *q, *k, *v;
   float* y;
   int64_t qk_stride, v_stride, y_stride;
-  const double* g;         // scalar gates, [tokens] with g_stride; double so that products of many stay exact to f32
-  const float* channel_g;  // or gates per key channel, [tokens][dk] with g_stride
-  const float* beta;       // [tokens] with beta_stride
+  const double* g;  // scalar gates, [tokens] with g_stride; double so that products of many stay exact to f32
+  // or gates per key channel, [tokens][dk] with g_stride: base + rest, base 1 for those near 1 and 0 for others
+  const float *channel_base, *channel_rest;
+  const float* beta;  // [tokens] with beta_stride
   int64_t g_stride, beta_stride;
   const bool* mask;  // [tokens] or null: where false the state stays and y is 0
   float* state;

@@ -46,7 +46,8 @@ struct GatedDelta {
   bool allow_neg_eigval;
   const bool* mask;       // [batch, tokens] or null
   const float* state_in;  // [batch, v_heads, dv, dk], or null for zeros; may be `state` itself
-  float* state;           // the new one
+  float* state;           // [batch, snapshots, v_heads, dv, dk]: those after the last tokens, the newest last
+  int64_t snapshots = 1;  // at most `tokens`, but for one, which may be that of no tokens
   void* y;                // [batch, tokens, v_heads, dv]
 
   // The block: q, k and v come out of a convolution and are normalised, y is normalised and gated.
@@ -65,7 +66,7 @@ struct DeltaBlock {
   const float* norm_weight;  // [dv]
   float norm_eps;
   const int64_t* ends;   // [batch]: how many tokens count, for the new conv_state
-  void* new_conv_state;  // [batch, width - 1, channels]
+  void* new_conv_state;  // [batch, width - 1 + snapshots - 1, channels]: what comes before `ends`
 };
 void gated_delta(const GatedDelta& op);
 

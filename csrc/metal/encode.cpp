@@ -99,6 +99,9 @@ void encode(const plan::Plan& plan, mx::Stream stream, const std::vector<mx::arr
         case plan::Operand::Kind::bytes:  // a copy, in the command itself
           encoder.set_bytes(operand.bytes.data(), static_cast<int>(operand.bytes.size()), i);
           break;
+        case plan::Operand::Kind::none:  // something, as Metal's validation wants it
+          set_input(encoder, inputs[0], i);
+          break;
       }
     }
     encoder.dispatch_threadgroups(size(dispatch.grid), size(dispatch.threadgroup));

@@ -1,3 +1,5 @@
+#include "plan/gated_delta.h"
+
 #include <algorithm>
 #include <cmath>
 #include <memory>
@@ -18,9 +20,10 @@ struct Recurrence {
 };
 
 // The rule in plain MLX ops, token by token, all in float32. q, k [B, T, Hk, Dk], v [B, T, Hv, Dv]; y is float32.
+// With snapshots, `state` is those after the last tokens: [B, snapshots, Hv, Dv, Dk].
 Recurrence recurrence(mx::array q, mx::array k, mx::array v, const mx::array& a, const mx::array& b,
                       const mx::array& A_log, const mx::array& dt_bias, mx::array state, const Maybe& mask,
-                      bool allow_neg_eigval, mx::Stream s) {
+                      bool allow_neg_eigval, int snapshots, mx::Stream s) {
   const auto f32 = [&](const mx::array& x) { return mx::astype(x, mx::float32, s); };
   const int B = v.shape(0), T = v.shape(1), Hv = v.shape(2), Dv = v.shape(3), Hk = k.shape(2);
   const bool channels = a.ndim() == 4;
@@ -35,7 +38,7 @@ Recurrence recurrence(mx::array q, mx::array k, mx::array v, const mx::array& a,
   q = mx::repeat(f32(q), Hv / Hk, 2, s);
   k = mx::repeat(f32(k), Hv / Hk, 2, s);
   v = f32(v);
-  Arrays ys;
+  Arrays ys, kept;
   for (int t = 0; t < T; ++t) {
     const auto at = [&](const mx::array& x) { return mx::take(x, t, 1, s); };
     const mx::array kt = mx::expand_dims(at(k), 2, s);  // [B, Hv, 1, Dk]
@@ -53,8 +56,12 @@ Recurrence recurrence(mx::array q, mx::array k, mx::array v, const mx::array& a,
     }
     state = after;
     ys.push_back(y);
+    if (t >= T - snapshots) {
+      kept.push_back(state);
+    }
   }
-  return {T ? mx::stack(ys, 1, s) : mx::zeros({B, T, Hv, Dv}, mx::float32, s), state};
+  return {T ? mx::stack(ys, 1, s) : mx::zeros({B, T, Hv, Dv}, mx::float32, s),
+          snapshots ? mx::stack(kept, 1, s) : state};
 }
 
 // Shapes both ops share, read off checked inputs.
@@ -69,6 +76,16 @@ void check_heads(const char* op, const Heads& h) {
     require(d >= 32 && d <= 256 && d % 32 == 0, op, "the ", what, " head dimension is ", d,
             ". Expected a multiple of 32, at most 256.");
   }
+}
+
+// By `outputs`: an op compiled as shapeless may be given fewer tokens.
+void check_snapshots(const char* op, const Heads& h, int snapshots) {
+  require(snapshots >= 0 && snapshots <= h.T, op, "snapshots is ", snapshots, " and there are ", h.T,
+          " tokens. Expected 0 to as many: a snapshot is the state after a token.");
+}
+
+mx::Shape state_shape(const Heads& h, int snapshots) {
+  return snapshots ? mx::Shape{h.B, snapshots, h.Hv, h.Dv, h.Dk} : mx::Shape{h.B, h.Hv, h.Dv, h.Dk};
 }
 
 // Inputs that may be left out, in this order behind the others. Nothing is filled in when an op is called: what would
@@ -91,7 +108,7 @@ struct Optionals {
 // Checks and appends the gates' companions and all optionals but conv_state.
 void check_rest(const char* op, const Heads& h, const mx::array& a, const mx::array& b, const mx::array& A_log,
                 const mx::array& dt_bias, bool channels, const Maybe& state, const Maybe& mask, const Maybe& lengths,
-                Arrays& inputs, Optionals& optionals) {
+                int snapshots, mx::Stream stream, Arrays& inputs, Optionals& optionals) {
   check_float(op, "a", a);
   check_same_dtype(op, "b", b, "a", a);
   check_float(op, "A_log", A_log);
@@ -121,8 +138,40 @@ void check_rest(const char* op, const Heads& h, const mx::array& a, const mx::ar
   if (lengths) {
     check_integer(op, "lengths", *lengths);
     check_shape(op, "lengths", *lengths, {h.B});
+    require(snapshots == 0, op, "lengths are given with snapshots. Expected one or the other: snapshots are of the ",
+            "same last tokens in every row. Pad on the left, with a mask.");
+    const bool on_cpu = stream.device == mx::Device::cpu;  // elsewhere a kernel reads them in one dtype
+    append(on_cpu ? *lengths : mx::astype(*lengths, mx::int32, stream), optionals.lengths);
   }
-  append(lengths, optionals.lengths);
+}
+
+// What both ops tell a plan alike.
+plan::DeltaShape plan_shape(const Heads& h, const mx::array& x, const mx::array& a, const mx::array& A_log,
+                            const mx::array& dt_bias, const Optionals& optionals, int snapshots) {
+  const auto number = [](int n) { return static_cast<uint32_t>(n); };
+  return {
+      .batch = number(h.B),
+      .tokens = number(h.T),
+      .k_heads = number(h.Hk),
+      .v_heads = number(h.Hv),
+      .dk = number(h.Dk),
+      .dv = number(h.Dv),
+      .type = plan_type(x),
+      .gates = plan_type(a),
+      .A_log = plan_type(A_log),
+      .dt_bias = plan_type(dt_bias),
+      .state = optionals.state,
+      .conv_state = optionals.conv_state,
+      .mask = optionals.mask,
+      .lengths = optionals.lengths,
+      .channel_gate = a.ndim() == 4,
+      .snapshots = number(std::max(snapshots, 1)),
+  };
+}
+
+std::optional<plan::Plan> plan_for(const plan::DeltaShape& shape, const mx::array* lengths, plan::Device device) {
+  const bool readable = !lengths || lengths->dtype() == mx::int32;
+  return readable && has_plan(shape) ? std::optional(plan::gated_delta(shape, device)) : std::nullopt;
 }
 
 // For the twins: the optionals as MLX arrays.
@@ -148,7 +197,8 @@ struct Common {
   std::optional<Integers> lengths;
 
   Common(const Heads& h, const Arrays& in, const Optionals& optionals, size_t first, const mx::array& a,
-         const mx::array& b, const mx::array& A_log, const mx::array& dt_bias, mx::array& y, mx::array& state)
+         const mx::array& b, const mx::array& A_log, const mx::array& dt_bias, int snapshots, mx::array& y,
+         mx::array& state)
       : A_log(A_log), dt_bias(dt_bias) {
     op.batch = h.B;
     op.tokens = h.T;
@@ -161,6 +211,7 @@ struct Common {
     op.gate_dtype = dtype_of(a);
     op.channel_gate = a.ndim() == 4;
     op.state = state.data<float>();
+    op.snapshots = std::max(snapshots, 1);
     op.y = y.data<void>();
     if (const mx::array* given = optionals.state_in(in, first)) {
       op.state_in = given->data<float>();
@@ -205,6 +256,7 @@ struct Common {
 struct GatedDelta {
   static constexpr const char* name = "gated_delta";
   bool allow_neg_eigval = false;
+  int snapshots = 0;
   Optionals optionals{};
   bool operator==(const GatedDelta&) const = default;
 
@@ -216,12 +268,14 @@ struct GatedDelta {
 
   std::vector<Output> outputs(const Arrays& in) const {
     const Heads h = heads(in);
+    check_snapshots(name, h, snapshots);
+    const bool in_place = optionals.state && !snapshots;
     return {{in[2].shape(), in[0].dtype()},
-            {{h.B, h.Hv, h.Dv, h.Dk}, mx::float32, optionals.state ? static_cast<int>(kFirst) : -1}};
+            {state_shape(h, snapshots), mx::float32, in_place ? static_cast<int>(kFirst) : -1}};
   }
 
   Task task(const Arrays& in, Arrays& out) const {
-    Common common(heads(in), in, optionals, kFirst, in[3], in[4], in[5], in[6], out[0], out[1]);
+    Common common(heads(in), in, optionals, kFirst, in[3], in[4], in[5], in[6], snapshots, out[0], out[1]);
     common.op.dtype = dtype_of(in[0]);
     common.op.allow_neg_eigval = allow_neg_eigval;
     common.op.q = in[0].data<void>();
@@ -230,11 +284,18 @@ struct GatedDelta {
     return [common]() mutable { common.run(nullptr); };
   }
 
+  std::optional<plan::Plan> plan(const Arrays& in, plan::Device device) const {
+    plan::DeltaShape shape = plan_shape(heads(in), in[0], in[3], in[5], in[6], optionals, snapshots);
+    shape.allow_neg_eigval = allow_neg_eigval;
+    return plan_for(shape, optionals.lengths_in(in, kFirst), device);
+  }
+
   Arrays twin(const Arrays& in, mx::Stream s) const {
     const Heads h = heads(in);
     const Maybe mask = combined_mask(optionals.mask_in(in, kFirst), optionals.lengths_in(in, kFirst), h, s);
-    auto [y, state] = recurrence(in[0], in[1], in[2], in[3], in[4], in[5], in[6],
-                                 state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, allow_neg_eigval, s);
+    auto [y, state] =
+        recurrence(in[0], in[1], in[2], in[3], in[4], in[5], in[6],
+                   state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, allow_neg_eigval, snapshots, s);
     return {mx::astype(y, in[0].dtype(), s), state};
   }
 };
@@ -245,6 +306,7 @@ struct GatedDeltaBlock {
   static constexpr const char* name = "gated_delta_block";
   int k_heads = 1;
   float norm_eps = 0;
+  int snapshots = 0;
   Optionals optionals{};
   bool operator==(const GatedDeltaBlock&) const = default;
 
@@ -256,17 +318,21 @@ struct GatedDeltaBlock {
     const int keys = in[0].shape(2) - z.shape(2) * z.shape(3);
     return {z.shape(0), z.shape(1), k_heads, z.shape(2), keys / (2 * k_heads), z.shape(3)};
   }
+  // Of the new conv_state: the last inputs that some convolution to come reaches back to.
+  int conv_rows(const Arrays& in) const { return in[4].shape(1) - 1 + std::max(snapshots, 1) - 1; }
 
   std::vector<Output> outputs(const Arrays& in) const {
     const Heads h = heads(in);
+    check_snapshots(name, h, snapshots);
     const int state = static_cast<int>(kFirst) + (optionals.conv_state ? 1 : 0);
+    const bool in_place = optionals.state && !snapshots;
     return {{in[1].shape(), in[0].dtype()},
-            {{h.B, in[4].shape(1) - 1, in[0].shape(2)}, in[0].dtype()},
-            {{h.B, h.Hv, h.Dv, h.Dk}, mx::float32, optionals.state ? state : -1}};
+            {{h.B, conv_rows(in), in[0].shape(2)}, in[0].dtype()},
+            {state_shape(h, snapshots), mx::float32, in_place ? state : -1}};
   }
 
   Task task(const Arrays& in, Arrays& out) const {
-    Common common(heads(in), in, optionals, kFirst, in[2], in[3], in[5], in[6], out[0], out[2]);
+    Common common(heads(in), in, optionals, kFirst, in[2], in[3], in[5], in[6], snapshots, out[0], out[2]);
     common.op.dtype = dtype_of(in[0]);
     cpu::DeltaBlock block{};
     block.qkv = in[0].data<void>();
@@ -286,6 +352,15 @@ struct GatedDeltaBlock {
     };
   }
 
+  std::optional<plan::Plan> plan(const Arrays& in, plan::Device device) const {
+    plan::DeltaShape shape = plan_shape(heads(in), in[0], in[2], in[5], in[6], optionals, snapshots);
+    shape.conv = plan_type(in[4]);
+    shape.norm = plan_type(in[7]);
+    shape.taps = static_cast<uint32_t>(in[4].shape(1));
+    shape.norm_eps = norm_eps;
+    return plan_for(shape, optionals.lengths_in(in, kFirst), device);
+  }
+
   Arrays twin(const Arrays& in, mx::Stream s) const {
     const auto f32 = [&](const mx::array& x) { return mx::astype(x, mx::float32, s); };
     const Heads h = heads(in);
@@ -300,7 +375,7 @@ struct GatedDeltaBlock {
     }
     const mx::array x =
         mx::concatenate({history ? *history : mx::zeros({h.B, width - 1, channels}, qkv.dtype(), s), qkv}, 1, s);
-    mx::array conv_state = mx::slice(x, {0, h.T, 0}, x.shape(), s);
+    mx::array conv_state = mx::slice(x, {0, x.shape(1) - conv_rows(in), 0}, x.shape(), s);
     if (lengths) {
       const mx::array ends = mx::clip(mx::astype(*lengths, mx::int32, s), mx::array(0), mx::array(h.T), s);
       const mx::array at = mx::add(mx::expand_dims(ends, 1, s), mx::arange(0, width - 1, mx::int32, s), s);
@@ -325,7 +400,7 @@ struct GatedDeltaBlock {
     const mx::array k = normalised(part(keys, 2 * keys, h.Hk, h.Dk), 1.0F);
     const mx::array v = part(2 * keys, channels, h.Hv, h.Dv);
     auto [y, state] = recurrence(q, k, v, in[2], in[3], in[5], in[6],
-                                 state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, false, s);
+                                 state_or_zeros(optionals.state_in(in, kFirst), h, s), mask, false, snapshots, s);
     y = mx::multiply(rms_norm(y, f32(in[7]), norm_eps, s), silu(f32(in[1]), s), s);
     if (mask) {
       y = mx::where(mx::expand_dims(*mask, {2, 3}, s), y, mx::array(0.0F), s);
@@ -339,7 +414,8 @@ struct GatedDeltaBlock {
 std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array& k, const mx::array& v,
                                              const mx::array& a, const mx::array& b, const mx::array& A_log,
                                              const mx::array& dt_bias, const Maybe& state, const Maybe& mask,
-                                             const Maybe& lengths, bool allow_neg_eigval, mx::StreamOrDevice s) {
+                                             const Maybe& lengths, bool allow_neg_eigval, int snapshots,
+                                             mx::StreamOrDevice s) {
   constexpr const char* op = GatedDelta::name;
   check_float(op, "q", q);
   check_same_dtype(op, "k", k, "q", q);
@@ -349,10 +425,12 @@ std::tuple<mx::array, mx::array> gated_delta(const mx::array& q, const mx::array
   check_shape(op, "v", v, {q.shape(0), q.shape(1), -1, -1});
   const Heads h{q.shape(0), q.shape(1), q.shape(2), v.shape(2), q.shape(3), v.shape(3)};
   check_heads(op, h);
-  GatedDelta spec{allow_neg_eigval};
+  GatedDelta spec{allow_neg_eigval, snapshots};
   Arrays inputs{q, k, v, a, b, A_log, dt_bias};
-  check_rest(op, h, a, b, A_log, dt_bias, a.ndim() == 4, state, mask, lengths, inputs, spec.optionals);
-  const Arrays out = make(spec, inputs, mx::to_stream(s));
+  const mx::Stream stream = mx::to_stream(s);
+  check_rest(op, h, a, b, A_log, dt_bias, a.ndim() == 4, state, mask, lengths, snapshots, stream, inputs,
+             spec.optionals);
+  const Arrays out = make(spec, inputs, stream);
   return {out[0], out[1]};
 }
 
@@ -362,7 +440,7 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
                                                               const mx::array& dt_bias, const mx::array& norm_weight,
                                                               const Maybe& conv_state, const Maybe& state,
                                                               const Maybe& mask, const Maybe& lengths, int num_k_heads,
-                                                              float norm_eps, mx::StreamOrDevice s) {
+                                                              float norm_eps, int snapshots, mx::StreamOrDevice s) {
   constexpr const char* op = GatedDeltaBlock::name;
   check_float(op, "qkv", qkv);
   check_same_dtype(op, "z", z, "qkv", qkv);
@@ -382,7 +460,7 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
           ".");
   check_float(op, "norm_weight", norm_weight);
   check_shape(op, "norm_weight", norm_weight, {h.Dv});
-  GatedDeltaBlock spec{num_k_heads, norm_eps};
+  GatedDeltaBlock spec{num_k_heads, norm_eps, snapshots};
   Arrays inputs{qkv, z, a, b, conv_weight, A_log, dt_bias, norm_weight};
   if (conv_state) {
     check_same_dtype(op, "conv_state", *conv_state, "qkv", qkv);
@@ -390,8 +468,9 @@ std::tuple<mx::array, mx::array, mx::array> gated_delta_block(const mx::array& q
     spec.optionals.conv_state = true;
     inputs.push_back(*conv_state);
   }
-  check_rest(op, h, a, b, A_log, dt_bias, false, state, mask, lengths, inputs, spec.optionals);
-  const Arrays out = make(spec, inputs, mx::to_stream(s));
+  const mx::Stream stream = mx::to_stream(s);
+  check_rest(op, h, a, b, A_log, dt_bias, false, state, mask, lengths, snapshots, stream, inputs, spec.optionals);
+  const Arrays out = make(spec, inputs, stream);
   return {out[0], out[1], out[2]};
 }
 

@@ -54,9 +54,7 @@ mx::array contiguous(const mx::array& a, mx::cpu::CommandEncoder& encoder) {
 
 }  // namespace
 
-Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted,
-             bool strided) {
-  auto& encoder = mx::cpu::get_command_encoder(stream);
+void allocate(const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted) {
   // Each output of a node holds its own copy of the inputs, and MLX lets go of all of them right after this. Done now,
   // an input that nobody else holds counts as donatable also where there are several outputs.
   for (mx::array& output : outputs) {
@@ -66,7 +64,8 @@ Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std
   }
   for (size_t i = 0; i < outputs.size(); ++i) {
     const int donor = wanted[i].donor;
-    // Safe because nobody else holds the donor, and a task reads its part of it before it writes there.
+    // Safe because nobody else holds the donor, and a task or kernel reads its part of it before it writes there. Where
+    // a GPU still has to read it for another op, MLX holds it.
     if (donor >= 0 && inputs[donor].flags().row_contiguous && inputs[donor].is_donatable() &&
         inputs[donor].nbytes() == outputs[i].nbytes()) {
       outputs[i].copy_shared_buffer(inputs[donor]);
@@ -74,6 +73,12 @@ Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std
       outputs[i].set_data(mx::allocator::malloc(outputs[i].nbytes()));
     }
   }
+}
+
+Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted,
+             bool strided) {
+  auto& encoder = mx::cpu::get_command_encoder(stream);
+  allocate(inputs, outputs, wanted);
   Arrays ready;  // after the donations: it holds the inputs
   for (const mx::array& input : inputs) {
     ready.push_back(strided ? input : contiguous(input, encoder));
@@ -90,9 +95,7 @@ void Planned::eval_gpu(const Arrays& inputs, Arrays& outputs) {
   if (!plan) {  // make() saw one; a function compiled as shapeless has been given other shapes since
     throw std::runtime_error(std::string("[") + name() + "] Metal has no kernel for these shapes. Compile with them.");
   }
-  for (mx::array& output : outputs) {
-    output.set_data(mx::allocator::malloc(output.nbytes()));
-  }
+  allocate(inputs, outputs, wanted(inputs));
   metal::encode(*plan, stream(), inputs, outputs);
 }
 

@@ -32,10 +32,13 @@ using Task = std::function<void()>;
 struct Output {
   mx::Shape shape;
   mx::Dtype dtype;
-  int donor = -1;  // an input of the same shape and dtype whose memory it may take over, on the CPU
+  int donor = -1;  // an input of the same shape and dtype whose memory it may take over
 };
 
-// Gives every output its memory, makes the inputs row-contiguous unless `strided`, and returns them.
+// Gives every output its memory: its donor's if nobody else holds that, or else its own.
+void allocate(const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted);
+
+// On the CPU: gives every output its memory, makes the inputs row-contiguous unless `strided`, and returns them.
 Arrays begin(mx::Stream stream, const Arrays& inputs, Arrays& outputs, const std::vector<Output>& wanted, bool strided);
 void dispatch(mx::Stream stream, Task task);
 
@@ -44,6 +47,7 @@ class Planned : public mx::Primitive {
  public:
   using mx::Primitive::Primitive;
   virtual std::optional<plan::Plan> plan(const Arrays& inputs, plan::Device device) const = 0;
+  virtual std::vector<Output> wanted(const Arrays& inputs) const = 0;
   void eval_gpu(const Arrays& inputs, Arrays& outputs) override;
 };
 
@@ -57,6 +61,7 @@ class Op;
 // The op on a device that has a kernel for it, its twin elsewhere.
 template <class Spec>
 Arrays make(const Spec& spec, const Arrays& inputs, mx::Stream stream) {
+  std::vector<Output> outputs = spec.outputs(inputs);  // checks what its shapes rest on
   auto op = std::make_shared<Op<Spec>>(stream, spec);
   const bool on_cpu = stream.device == mx::Device::cpu;
   if (!on_cpu && !has_metal_plan(*op, inputs)) {
@@ -64,7 +69,7 @@ Arrays make(const Spec& spec, const Arrays& inputs, mx::Stream stream) {
   }
   std::vector<mx::Shape> shapes;
   std::vector<mx::Dtype> dtypes;
-  for (Output& output : spec.outputs(inputs)) {
+  for (Output& output : outputs) {
     shapes.push_back(std::move(output.shape));
     dtypes.push_back(output.dtype);
   }
@@ -82,15 +87,17 @@ class Op : public Planned {
 
   std::vector<mx::Shape> output_shapes(const Arrays& inputs) override {
     std::vector<mx::Shape> shapes;
-    for (Output& output : spec_.outputs(inputs)) {
+    for (Output& output : wanted(inputs)) {
       shapes.push_back(std::move(output.shape));
     }
     return shapes;
   }
 
+  std::vector<Output> wanted(const Arrays& inputs) const override { return spec_.outputs(inputs); }
+
   void eval_cpu(const Arrays& inputs, Arrays& outputs) override {
     constexpr bool strided = requires { Spec::strided; };
-    const Arrays ready = begin(stream(), inputs, outputs, spec_.outputs(inputs), strided);
+    const Arrays ready = begin(stream(), inputs, outputs, wanted(inputs), strided);
     dispatch(stream(), spec_.task(ready, outputs));
   }
 

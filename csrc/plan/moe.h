@@ -45,11 +45,6 @@ constexpr uint32_t kSharedDown = 18;
 constexpr uint32_t kScale = 21;  // [1, hidden]: the op's shared_gate, whose sigmoid weighs the shared expert
 }  // namespace moe_input
 
-// Metal's name of a type.
-inline const char* name(Type type) {
-  return type == Type::float32 ? "float" : type == Type::float16 ? "half" : "bfloat";
-}
-
 // The shaders' name of a format: metal/common/quantized.h.
 inline std::string name(Format format) {
   return "Affine<" + std::to_string(format.group) + ", " + std::to_string(format.bits) + ">";

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <bit>
 
-#include "plan/moe.h"
-
 namespace deltamoe::plan {
 
 namespace {

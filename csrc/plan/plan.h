@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,7 @@ constexpr uint32_t ceil_div(uint64_t n, uint64_t size) { return static_cast<uint
 
 // What is bound to a buffer index.
 struct Operand {
-  enum class Kind { input, output, temporary, bytes };
+  enum class Kind { input, output, temporary, bytes, none };
   Kind kind;
   uint32_t index = 0;          // of the op's inputs, of its outputs, or of the plan's temporaries
   std::vector<uint8_t> bytes;  // copied into the command: a scalar or a small struct
@@ -26,6 +27,8 @@ struct Operand {
 inline Operand input(uint32_t index) { return {Operand::Kind::input, index, {}}; }
 inline Operand output(uint32_t index) { return {Operand::Kind::output, index, {}}; }
 inline Operand temporary(uint32_t index) { return {Operand::Kind::temporary, index, {}}; }
+// Of an array that is not there: the kernel does not look at it.
+inline Operand none() { return {Operand::Kind::none, 0, {}}; }
 template <class T>
 Operand bytes(const T& value) {
   Operand operand{Operand::Kind::bytes, 0, std::vector<uint8_t>(sizeof value)};
@@ -67,9 +70,16 @@ struct Plan {
 
 enum class Type { float32, float16, bfloat16 };
 
+// Metal's name of a type.
+inline const char* name(Type type) {
+  return type == Type::float32 ? "float" : type == Type::float16 ? "half" : "bfloat";
+}
+
 // What the choice of a kernel depends on.
 struct Device {
   uint32_t family = 0;  // 7 M1, 8 M2, 9 M3 and M4, 10 M5; 0: not known, the simulator among them
+  // For tests and tools: what the gated delta rule takes on whatever family, chunks of so many tokens, or none with 0.
+  std::optional<uint32_t> chunk = std::nullopt;
 };
 
 }  // namespace deltamoe::plan

@@ -25,7 +25,8 @@ rms_norm: Callable[..., mx.array]
 attention: Callable[..., mx.array]
 
 # For tests and tools: plans of Metal dispatches, and the text that Metal's compiler is given.
-Operand = tuple[str, int] | bytes  # ("input" | "output" | "temporary", index), or bytes copied into the command
+# ("input" | "output" | "temporary", index), bytes copied into the command, or None for an array that is not there
+Operand = tuple[str, int] | bytes | None
 
 class Dispatch(TypedDict):
     source: str
@@ -59,8 +60,38 @@ def plan_moe_experts(
     shared_gate: GroupBits | None = None,
     family: int = 0,
 ) -> Plan | None: ...
+def plan_gated_delta(
+    *,
+    batch: int,
+    tokens: int,
+    k_heads: int,
+    v_heads: int,
+    dk: int,
+    dv: int,
+    dtype: str,
+    gates: str | None = None,  # dtypes, where they are not `dtype`
+    A_log: str | None = None,
+    dt_bias: str | None = None,
+    conv: str | None = None,
+    norm: str | None = None,
+    taps: int = 0,  # with more the plan is gated_delta_block's
+    state: bool = False,
+    conv_state: bool = False,
+    mask: bool = False,
+    lengths: bool = False,
+    allow_neg_eigval: bool = False,
+    channel_gate: bool = False,
+    snapshots: int = 0,
+    norm_eps: float = 1e-6,
+    family: int = 0,
+    chunk: int | None = None,
+) -> Plan | None: ...
 
 # Of an op's unevaluated result, made for the CPU: what a Mac would run for it, the op's inputs, all its results.
-def metal_plan(result: mx.array, family: int = 0) -> tuple[Plan | None, list[mx.array], list[mx.array]]: ...
+# `chunk` is for the gated delta rule: tokens of a chunk (16, 32 or 64), or 0 for token by token, in place of the plan's
+# own choice.
+def metal_plan(
+    result: mx.array, family: int = 0, chunk: int | None = None
+) -> tuple[Plan | None, list[mx.array], list[mx.array]]: ...
 def metal_sources() -> list[str]: ...
 def metal_source(source: str, functions: list[str]) -> str: ...

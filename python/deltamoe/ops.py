@@ -137,6 +137,7 @@ def gated_delta(
     lengths: mx.array | None = None,
     *,
     allow_neg_eigval: bool = False,
+    snapshots: int = 0,
     stream: StreamLike = None,
 ) -> tuple[mx.array, mx.array]:
     """The gated delta rule (arXiv 2412.06464) over T tokens.
@@ -162,15 +163,29 @@ def gated_delta(
         mask: ``[B, T]`` bool; a token with False leaves the state alone and yields 0.
         lengths: ``[B]`` integer; tokens at or beyond it are masked.
         allow_neg_eigval: beta in (0, 2).
+        snapshots: N from 1 to T keeps the states after each of the last N tokens, to go back to; not with ``lengths``.
 
     Returns:
-        ``y`` ``[B, T, Hv, Dv]`` in q's dtype and the new state, float32. Gates and state are float32 throughout.
+        ``y`` ``[B, T, Hv, Dv]`` in q's dtype and the new state, float32: as ``state``, or with snapshots
+        ``[B, N, Hv, Dv, Dk]``, the newest last. Gates and state are float32 throughout.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.
     """
     return _ext.gated_delta(
-        q, k, v, a, b, A_log, dt_bias, state, mask, lengths, allow_neg_eigval=allow_neg_eigval, stream=stream
+        q,
+        k,
+        v,
+        a,
+        b,
+        A_log,
+        dt_bias,
+        state,
+        mask,
+        lengths,
+        allow_neg_eigval=allow_neg_eigval,
+        snapshots=snapshots,
+        stream=stream,
     )
 
 
@@ -190,6 +205,7 @@ def gated_delta_block(
     *,
     num_k_heads: int,
     norm_eps: float = 1e-6,
+    snapshots: int = 0,
     stream: StreamLike = None,
 ) -> tuple[mx.array, mx.array, mx.array]:
     """All of a Gated DeltaNet layer between its projections.
@@ -212,9 +228,13 @@ def gated_delta_block(
         lengths: ``[B]`` integer; tokens at or beyond it are masked, and the new conv_state ends at it.
         num_k_heads: Hk.
         norm_eps: of step 4.
+        snapshots: N from 1 to T keeps what the layer was after each of the last N tokens, to go back to; not with
+            ``lengths``.
 
     Returns:
-        ``y`` ``[B, T, Hv, Dv]`` in qkv's dtype, the new conv_state and the new state.
+        ``y`` ``[B, T, Hv, Dv]`` in qkv's dtype, the new conv_state and the new state. With snapshots the states are
+        ``[B, N, Hv, Dv, Dk]``, the newest last, and conv_state has the last ``K - 1 + N - 1`` inputs: after the token
+        of ``state[:, i]`` the layer goes on from that and ``conv_state[:, i : i + K - 1]``.
 
     Raises:
         ValueError: shapes or dtypes that do not fit.
@@ -234,6 +254,7 @@ def gated_delta_block(
         lengths,
         num_k_heads=num_k_heads,
         norm_eps=norm_eps,
+        snapshots=snapshots,
         stream=stream,
     )
 

@@ -8,6 +8,23 @@
 namespace mx = mlx::core;
 using namespace deltamoe;
 
+// Four floats, in the memory of its input if nobody else holds that.
+class InPlace : public Planned {
+ public:
+  using Planned::Planned;
+  const char* name() const override { return "in_place"; }
+  void eval_cpu(const Arrays&, Arrays&) override {}
+  std::vector<Output> wanted(const Arrays&) const override { return {{{4}, mx::float32, 0}}; }
+  std::optional<plan::Plan> plan(const Arrays&, plan::Device) const override {
+    return plan::Plan{.temporaries = {},
+                      .dispatches = {{.source = "some/source",
+                                      .function = "in_place",
+                                      .grid = {1, 1, 1},
+                                      .threadgroup = {32, 1, 1},
+                                      .buffers = {plan::input(0), plan::none(), plan::output(0)}}}};
+  }
+};
+
 const std::map<std::string, metal::Source> metal::kSources = {{"some/source", {"digest", "// header\n"}}};
 
 int main() {
@@ -45,6 +62,16 @@ int main() {
     metal::encode(wide, stream, {}, outputs);
   } catch (const std::runtime_error& error) {
     std::cout << error.what() << "\n";
+  }
+
+  Arrays donors{mx::array({1.0F, 2.0F, 3.0F, 4.0F})};
+  mx::metal::names[donors[0].buffer().ptr()] = "donor";
+  InPlace in_place(stream);
+  for (const bool held : {true, false}) {
+    const std::optional<mx::array> holder = held ? std::optional(donors[0]) : std::nullopt;
+    Arrays results{mx::array({4}, mx::float32, nullptr, {})};
+    in_place.eval_gpu(donors, results);
+    std::cout << (results[0].buffer().ptr() == donors[0].buffer().ptr() ? "in place" : "own memory") << "\n";
   }
 
   mx::array turned = mx::transpose(mx::reshape(there, {2, 2}));

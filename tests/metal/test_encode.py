@@ -41,6 +41,21 @@ dispatch 7 1 1 of 64 1 1
 {FIRST}\
 family 9
 [deltamoe] second is planned with 65 threads a threadgroup, and this GPU can give it 64.
+compile deltamoe digest in_place safely
+// header
+template [[host_name("in_place")]] [[kernel]] decltype(in_place) in_place;
+kernel in_place
+set_buffer 0 donor + 0
+set_buffer 1 donor + 0
+set_output_array 2 temporary 5
+dispatch 1 1 1 of 32 1 1
+own memory
+kernel in_place
+set_buffer 0 donor + 0
+set_buffer 1 donor + 0
+set_output_array 2 donor
+dispatch 1 1 1 of 32 1 1
+in place
 as it is
 as it is
 Contiguous

@@ -14,6 +14,7 @@ from deltamoe import _ext, ops
 from tests.arrays import BF16, F16, F32, FLOATS, normal, quantized, short
 from tests.compiled import ROOT
 from tests.metal.plans import SimulatedMetal, library
+from tests.ops import test_gated_delta, test_gated_delta_block
 from tests.ops.case import Case
 from tests.ops.test_moe_experts import experts, routed, shared_expert
 
@@ -43,6 +44,29 @@ def plan_of(given: dict[str, Any]) -> Any:
     return _ext.metal_plan(ops.moe_experts(**given, stream=mx.cpu))[0]
 
 
+DELTA: dict[str, Any] = {"batch": 2, "k_heads": 2, "v_heads": 4, "dk": 64, "dv": 32}
+BLOCK: dict[str, Any] = {**DELTA, "taps": 4, "norm_eps": 1e-5, "dtype": "bfloat16"}
+
+
+def delta_arguments(tokens: int, block: bool = True, **changes: Any) -> dict[str, Any]:
+    """Of gated_delta_block in BLOCK, or of gated_delta in DELTA, with states."""
+    shape = (DELTA["batch"], tokens, DELTA["k_heads"], DELTA["v_heads"], DELTA["dk"], DELTA["dv"])
+    if block:
+        return test_gated_delta_block.case(shape, BF16, BLOCK["taps"], eps=BLOCK["norm_eps"]).arguments | changes
+    return test_gated_delta.case(shape, F16, BF16).arguments | changes
+
+
+def delta_plan_of(given: dict[str, Any], **device: Any) -> Any:
+    """What a Mac would run for gated_delta or gated_delta_block."""
+    op = ops.gated_delta_block if "qkv" in given else ops.gated_delta
+    return _ext.metal_plan(op(**given, stream=mx.cpu)[0], **device)[0]
+
+
+def kernels(plan: Any) -> list[str]:
+    """The names of a plan's kernels, without template arguments."""
+    return [dispatch["function"].split("<")[0] for dispatch in plan["dispatches"]]
+
+
 @pytest.mark.parametrize("dtype", FLOATS, ids=short)
 @pytest.mark.parametrize("tokens", [1, 8, 9])
 @pytest.mark.parametrize("shared", [False, True], ids=["routed", "shared"])
@@ -64,6 +88,93 @@ def test_router_plan_is_of_the_arguments() -> None:
     assert [(a.shape, a.dtype) for a in outputs] == [((2, 5, 3), mx.uint32), ((2, 5, 3), F32)]
 
 
+def names(arguments: tuple[str, ...]) -> str:
+    """A test id."""
+    return "+".join(arguments) or "none"
+
+
+PADDING: dict[str, mx.array] = {"mask": mx.ones((2, 5), mx.bool_), "lengths": mx.array([1, 5], dtype=mx.int32)}
+
+
+@pytest.mark.parametrize("absent", [(), ("conv_state",), ("state",), ("conv_state", "state")], ids=names)
+@pytest.mark.parametrize("padding", [(), ("mask",), ("lengths",), ("mask", "lengths")], ids=names)
+@pytest.mark.parametrize("chunk", [0, 32])
+def test_delta_block_plan_is_of_the_arguments(chunk: int, padding: tuple[str, ...], absent: tuple[str, ...]) -> None:
+    given = delta_arguments(5, **{name: PADDING[name] for name in padding}, **dict.fromkeys(absent))
+    flags = {name: True for name in ("conv_state", "state", *padding) if name not in absent}
+    dtypes = dict.fromkeys(("A_log", "dt_bias", "norm"), "float32")
+    want = _ext.plan_gated_delta(tokens=5, **BLOCK, **dtypes, **flags, chunk=chunk)
+    assert delta_plan_of(given, chunk=chunk) == want
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["zeros", "state"])
+@pytest.mark.parametrize("snapshots", [0, 3])
+def test_delta_plan_is_of_the_arguments(snapshots: int, state: bool) -> None:
+    given = delta_arguments(5, block=False, snapshots=snapshots, allow_neg_eigval=True)
+    given |= {} if state else {"state": None}
+    given["A_log"] = given["A_log"].astype(F32)
+    dtypes = {"dtype": "float16", "gates": "bfloat16", "dt_bias": "bfloat16", "A_log": "float32"}
+    want = _ext.plan_gated_delta(
+        tokens=5, **DELTA, **dtypes, state=state, snapshots=snapshots, allow_neg_eigval=True, norm_eps=0.0
+    )
+    assert delta_plan_of(given) == want
+
+
+def test_delta_inputs_and_outputs_are_in_the_kernels_order() -> None:
+    """Each buffer is the input of its name."""
+    order = ["q", "k", "v", "z", "a", "b", "A_log", "dt_bias", "conv_weight", "norm_weight"]
+    order += ["conv_state", "state", "mask", "lengths"]
+    for given in delta_arguments(5, **PADDING), delta_arguments(5, block=False, **PADDING):
+        op = ops.gated_delta_block if "qkv" in given else ops.gated_delta
+        results = op(**given, stream=mx.cpu)
+        plan, inputs, outputs = _ext.metal_plan(results[0])
+        bound = plan["dispatches"][0]["buffers"]
+        for name, operand in zip(order, bound, strict=False):
+            array = given.get("qkv", given.get(name)) if name in "qkv" else given.get(name)
+            assert operand is None if array is None else inputs[operand[1]].shape == array.shape
+            assert operand is None or mx.array_equal(inputs[operand[1]], array)
+        taken = [outputs[operand[1]].shape for operand in bound[14:17] if operand is not None]
+        assert taken == [result.shape for result in results]
+
+
+def test_which_tokens_are_taken_in_chunks() -> None:
+    """By GPU family and number of tokens; those with snapshots or with a gate per channel never are."""
+    one, two = ["gated_delta_sequential"], ["gated_delta_prepare", "gated_delta_chunked"]
+    given = {**DELTA, "dtype": "float32"}
+    for family, tokens, want in (
+        *((family, 4096, one) for family in (7, 8, 9)),
+        *((family, tokens, kernels) for family in (0, 10, 11) for tokens, kernels in ((255, one), (256, two))),
+    ):
+        plan = _ext.plan_gated_delta(**given, tokens=tokens, family=family)
+        assert plan is not None
+        assert kernels(plan) == want, f"family {family}, {tokens} tokens"
+    for without in {"snapshots": 2}, {"channel_gate": True}:
+        plan = _ext.plan_gated_delta(**given, tokens=4096, **without)
+        assert plan is not None
+        assert kernels(plan) == one
+        with pytest.raises(ValueError, match="no kernel takes these tokens in chunks of 32"):
+            _ext.plan_gated_delta(**given, tokens=4096, chunk=32, **without)
+
+
+def test_many_tokens_are_cut_in_segments() -> None:
+    """So that what lies between the two kernels stays bounded, whatever the number of tokens."""
+
+    def plan_for(tokens: int) -> Any:
+        return _ext.plan_gated_delta(**DELTA, dtype="float32", tokens=tokens, chunk=16)
+
+    longest = plan_for(262144)
+    assert kernels(longest) == ["gated_delta_prepare", "gated_delta_chunked"] * 32
+    assert longest["temporaries"] == plan_for(8192)["temporaries"]
+    assert plan_for(8193)["dispatches"][2]["grid"] == (1, DELTA["k_heads"], DELTA["batch"])
+    parts = [np.frombuffer(d["buffers"][17], np.uint32)[:3].tolist() for d in plan_for(20000)["dispatches"]]
+    assert parts[::2] == parts[1::2] == [[20000, 0, 8192], [20000, 8192, 16384], [20000, 16384, 20000]]
+
+
+@pytest.mark.parametrize("dtype", [mx.int64, mx.uint8], ids=short)
+def test_lengths_of_other_dtypes_have_no_plan(dtype: mx.Dtype) -> None:
+    assert delta_plan_of(delta_arguments(5, lengths=mx.array([1, 5], dtype=dtype))) is None
+
+
 def test_few_tokens_are_decoded_and_many_are_grouped() -> None:
     for tokens, source in (1, "moe/decode"), (8, "moe/decode"), (9, "moe/gemm"):
         plan = _ext.plan_moe_experts(tokens=tokens, dtype="float32", **SHAPE, **FORMATS)
@@ -74,6 +185,13 @@ def test_few_tokens_are_decoded_and_many_are_grouped() -> None:
 def test_no_tokens_are_no_dispatches() -> None:
     assert plan_of(arguments(0))["dispatches"] == []
     plan = _ext.plan_moe_router(tokens=0, experts=40, k=3, dtype="float16")
+    assert plan is not None
+    assert plan["dispatches"] == []
+
+
+def test_no_tokens_hand_the_states_on() -> None:
+    assert kernels(delta_plan_of(delta_arguments(0))) == ["gated_delta_sequential"]
+    plan = _ext.plan_gated_delta(tokens=0, **{**BLOCK, "batch": 0})
     assert plan is not None
     assert plan["dispatches"] == []
 
@@ -97,6 +215,9 @@ def test_shapes_beyond_the_kernels_have_no_plan() -> None:
         assert _ext.plan_moe_experts(**{"tokens": 1, "dtype": "float32", **SHAPE, **FORMATS, **beyond}) is None
     for beyond in {"experts": 1025}, {"k": 33}:
         assert _ext.plan_moe_router(**{"tokens": 1, "experts": 40, "k": 3, "dtype": "float32", **beyond}) is None
+
+    for beyond in {"dk": 288}, {"dv": 48}, {"v_heads": 3}, {"taps": 9}:
+        assert _ext.plan_gated_delta(**{"tokens": 1, **BLOCK, **beyond}) is None
 
 
 def test_metal_plan_wants_an_unevaluated_result_of_an_op() -> None:
@@ -140,7 +261,11 @@ def test_text_of_every_planned_function_is_clean() -> None:
         for tokens in (1, 9, 64)
         for d in plan_of(arguments(tokens, BF16, True))["dispatches"]
     }
-    assert len(functions) > 4
+    given = delta_arguments(5, **PADDING)
+    functions |= {
+        (d["source"], d["function"]) for chunk in (0, 64) for d in delta_plan_of(given, chunk=chunk)["dispatches"]
+    }
+    assert len(functions) > 7
     for source, function in functions:
         assert re.fullmatch(r"[\w<>, ]+", function), "would not be a name in quotes"
         assert sim.check(_ext.metal_source(source, [function])) == []

@@ -254,6 +254,8 @@ Results gated_delta(const Request& r) {
   op.gate_dtype = a.type();
   op.channel_gate = a.shape.size() == 4;
   op.allow_neg_eigval = r.number("allow_neg_eigval") != 0;
+  const int snapshots = r.number("snapshots", 0);
+  op.snapshots = std::max(snapshots, 1);
   const std::vector<float> A_log = r.floats("A_log");
   const std::vector<float> dt_bias = r.floats("dt_bias");
   op.A_log = A_log.data();
@@ -282,7 +284,7 @@ Results gated_delta(const Request& r) {
   std::vector<float> norm_weight;
   if (block) {
     const int64_t width = r.at("conv_weight").dim(1);
-    out.push_back(make(x.dtype, {op.batch, width - 1, x.dim(2)}));
+    out.push_back(make(x.dtype, {op.batch, width - 1 + op.snapshots - 1, x.dim(2)}));
     norm_weight = r.floats("norm_weight");
     op.block = &conv;
     conv.qkv = x.data.data();
@@ -301,7 +303,11 @@ Results gated_delta(const Request& r) {
     op.v = v.data.data();
   }
   op.state_in = r.has("state") ? r.at("state").as<float>() : nullptr;
-  out.push_back(make("float32", {op.batch, op.v_heads, op.dv, op.dk}));
+  std::vector<int64_t> state{op.batch, op.v_heads, op.dv, op.dk};
+  if (snapshots > 0) {
+    state.insert(state.begin() + 1, snapshots);
+  }
+  out.push_back(make("float32", state));
   op.state = out.back().as<float>();
   cpu::gated_delta(op);
   return out;

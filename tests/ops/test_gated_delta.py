@@ -15,7 +15,7 @@ from deltamoe import ops
 from tests.arrays import BF16, F16, F32, FLOATS, normal, uniform
 from tests.backends import BACKENDS, Backend
 from tests.ops.case import Case
-from tests.tolerance import LONG_STATE_L2
+from tests.tolerance import GRADIENT, LONG_STATE_L2
 
 Shape = tuple[int, int, int, int, int, int]
 """B, T, Hk, Hv, Dk, Dv"""
@@ -37,6 +37,7 @@ def case(
     decay: tuple[float, float] = (-3.0, 3.0),
     allow_neg_eigval: bool = False,
     beta: float = 2.0,
+    snapshots: int = 0,
 ) -> Case:
     """A random case.
 
@@ -68,7 +69,26 @@ def case(
         dt_bias=uniform(rng, -0.1, 0.1, *bias_shape, dtype=gates),
         state=normal(rng, batch, v_heads, d_v, d_k) if state else None,
         allow_neg_eigval=allow_neg_eigval,
+        snapshots=snapshots,
     )
+
+
+def constant_gates(shape: Shape, a: float, **options: Any) -> Case:
+    """The same gate at each token, and keys close to one direction."""
+    good = case(shape, **options).arguments
+    rng = np.random.default_rng(0)
+    keys = unit(rng.standard_normal(shape[-2]) + 0.1 * rng.standard_normal(good["k"].shape))
+    constant = {"k": mx.array(keys.astype(np.float32)), "a": mx.full(good["a"].shape, a)}
+    constant |= {name: mx.zeros(good[name].shape) for name in ("A_log", "dt_bias")}
+    return Case("gated_delta", **good | constant)
+
+
+PER_TOKEN = ("q", "k", "v", "a", "b")
+
+
+def tokens(arguments: dict[str, Any], start: int, stop: int) -> dict[str, Any]:
+    """The call with these tokens alone."""
+    return {name: value[:, start:stop] if name in PER_TOKEN else value for name, value in arguments.items()}
 
 
 STEPS = [1, 2, 7, 15, 16, 17, 31, 33, 64, 65, 257]
@@ -139,6 +159,8 @@ def test_any_shape(backend: Backend, data: st.DataObject) -> None:
         extra["mask"] = mx.array(rng.random((batch, steps)) < 0.7)
     if data.draw(st.booleans(), "lengths"):
         extra["lengths"] = mx.array(rng.integers(0, steps + 1, batch).astype(np.int32))
+    if steps and "lengths" not in extra:
+        extra["snapshots"] = data.draw(st.integers(0, steps), "snapshots")
     Case("gated_delta", **{**good, **extra}).check(backend)
 
 
@@ -236,20 +258,59 @@ def test_state_after_4096_tokens(backend: Backend, dtype: mx.Dtype, per_channel:
     case(shape, dtype, per_channel=per_channel, decay=(-9.2, -6.0)).check(backend, l2=LONG_STATE_L2)
 
 
+@pytest.mark.parametrize(
+    "form", [{}, {"snapshots": 4090}, {"per_channel": True}], ids=["chunks", "rows", "per_channel"]
+)
+@pytest.mark.parametrize("a", [-9.181, -7.066])
+def test_constant_gate_after_4096_tokens(backend: Backend, a: float, form: dict[str, Any]) -> None:
+    """A state that remembers thousands of tokens, and a gate near 1 half way between two numbers of float32."""
+    constant_gates((1, 4096, 1, 1, 64, 32), a, **form).check(backend, l2=LONG_STATE_L2)
+
+
 @pytest.mark.parametrize("pieces", [(1, 1, 1), (16, 1, 30), (3, 44), (33, 0, 14)])
 def test_in_pieces(backend: Backend, pieces: tuple[int, ...]) -> None:
     """The state carries everything from one call to the next."""
     whole = case((2, sum(pieces), 1, 2, 64, 32))
     state, parts, start = whole.arguments["state"], [], 0
     for steps in pieces:
-        piece = {
-            name: value[:, start : start + steps] if name in ("q", "k", "v", "a", "b") else value
-            for name, value in whole.arguments.items()
-        }
-        y, state = backend.run("gated_delta", **{**piece, "state": state})
+        y, state = backend.run("gated_delta", **{**tokens(whole.arguments, start, start + steps), "state": state})
         parts.append(y)
         start += steps
     whole.compare((mx.concatenate(parts, axis=1), state))
+
+
+@pytest.mark.parametrize("state", [False, True], ids=["zeros", "state"])
+@pytest.mark.parametrize("per_channel", [False, True], ids=["scalar", "per_channel"])
+@pytest.mark.parametrize(
+    ("steps", "snapshots"), [(1, 1), (2, 1), (2, 2), (8, 8), (12, 1), (17, 4), (40, 40), (256, 3), (300, 3), (300, 60)]
+)
+def test_snapshots(backend: Backend, steps: int, snapshots: int, per_channel: bool, state: bool) -> None:
+    """The states after each of the last tokens, also of those before a block of tokens."""
+    case((2, steps, 1, 2, 64, 32), per_channel=per_channel, state=state, snapshots=snapshots).check(backend)
+
+
+@pytest.mark.parametrize("steps", [4, 50])
+@pytest.mark.parametrize("mask", MASKS)
+def test_snapshots_of_masked_tokens(backend: Backend, mask: str, steps: int) -> None:
+    """A masked token's is that of the token before, to the bit."""
+    keep = MASKS[mask](3, steps, np.random.default_rng(1))
+    good = case((3, steps, 1, 2, 64, 32), snapshots=steps - 1).arguments
+    _, states = Case("gated_delta", **good, mask=mx.array(keep)).check(backend)
+    before, after = np.array(states)[:, :-1], np.array(states)[:, 1:]
+    assert np.array_equal(after[~keep[:, 2:]], before[~keep[:, 2:]])
+
+
+@pytest.mark.parametrize("steps", [5, 30])
+def test_back_to_a_snapshot(backend: Backend, steps: int) -> None:
+    """From a snapshot on, it is as if the tokens after it had never been."""
+    first = case((2, steps, 1, 2, 64, 32)).arguments
+    other = {name: case((2, 20, 1, 2, 64, 32)).arguments[name] for name in PER_TOKEN}
+    y, states = backend.run("gated_delta", **{**first, "snapshots": 4})
+    for i, seen in enumerate(range(steps - 3, steps + 1)):
+        whole = {name: mx.concatenate([first[name][:, :seen], other[name]], axis=1) for name in PER_TOKEN}
+        next_y, state = backend.run("gated_delta", **{**first, **other, "state": states[:, i]})
+        both = mx.concatenate([y[:, :seen], next_y], axis=1)
+        Case("gated_delta", **{**first, **whole}).compare((both, state))
 
 
 def test_state_is_not_overwritten(backend: Backend) -> None:
@@ -258,6 +319,56 @@ def test_state_is_not_overwritten(backend: Backend) -> None:
     before = np.array(good["state"])
     backend.run("gated_delta", **good)
     assert np.array_equal(np.array(good["state"]), before)
+
+
+@pytest.mark.parametrize("snapshots", [1, 3])
+def test_gradient_of_snapshots(snapshots: int) -> None:
+    """That of the sum of what calls without the later tokens give."""
+    arguments = case((2, 5, 1, 2, 32, 32)).arguments
+    names = ("k", "v", "b", "state")
+    weights = normal(np.random.default_rng(4), 2, snapshots, 2, 32, 32)
+
+    def one_call(*values: mx.array) -> mx.array:
+        given = {**arguments, **dict(zip(names, values, strict=True))}
+        return (ops.gated_delta(**{**given, "snapshots": snapshots})[1] * weights).sum()
+
+    def many_calls(*values: mx.array) -> mx.array:
+        given = {**arguments, **dict(zip(names, values, strict=True))}
+        ends = range(5 - snapshots + 1, 5 + 1)
+        states = [ops.gated_delta(**tokens(given, 0, end))[1] for end in ends]
+        return (mx.stack(states, axis=1) * weights).sum()
+
+    values = [arguments[name] for name in names]
+    got, want = (mx.grad(run, argnums=list(range(4)))(*values) for run in (one_call, many_calls))
+    for name, one, other in zip(names, got, want, strict=True):
+        assert mx.allclose(one, other, rtol=GRADIENT, atol=GRADIENT), name
+
+
+def test_vmap_of_snapshots() -> None:
+    """Over the batch, one call each, and the states of all of them."""
+    arguments = case((3, 5, 1, 2, 32, 32), snapshots=2).arguments
+    names = (*PER_TOKEN, "state")
+
+    def one(*values: mx.array) -> tuple[mx.array, mx.array]:
+        return ops.gated_delta(**{**arguments, **dict(zip(names, values, strict=True))})
+
+    results = mx.vmap(one)(*(arguments[name][:, None] for name in names))
+    Case("gated_delta", **arguments).compare(tuple(part.squeeze(1) for part in results))
+
+
+def test_one_snapshot_of_a_state_that_nobody_else_holds() -> None:
+    """As many numbers, but not the memory: it has an axis more."""
+    arguments = case((1, 3, 1, 2, 32, 32), snapshots=1).arguments
+    _, state = ops.gated_delta(**{**arguments, "state": mx.array(np.array(arguments["state"]))})
+    assert mx.array_equal(state[:, 0] + 0, ops.gated_delta(**{**arguments, "snapshots": 0})[1])
+
+
+def test_a_shapeless_function_of_fewer_tokens_than_snapshots() -> None:
+    run = mx.compile(ops.gated_delta, shapeless=True)
+    arguments = case((1, 3, 1, 2, 32, 32), snapshots=2).arguments
+    mx.eval(run(**arguments))
+    with pytest.raises(ValueError, match="snapshots is 2 and there are 1 tokens"):
+        mx.eval(run(**tokens(arguments, 0, 1)))
 
 
 def bad_calls() -> dict[str, dict[str, Any]]:
@@ -298,6 +409,9 @@ def bad_calls() -> dict[str, dict[str, Any]]:
         "mask of attention": {"mask": mx.ones((3, 3), mx.bool_)},
         "lengths of reals": {"lengths": mx.ones(2)},
         "lengths of another batch": {"lengths": mx.ones(3, mx.int32)},
+        "fewer snapshots than none": {"snapshots": -1},
+        "more snapshots than tokens": {"snapshots": 4},
+        "snapshots and lengths": {"snapshots": 1, "lengths": mx.ones(2, mx.int32)},
     }
 
 

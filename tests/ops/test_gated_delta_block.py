@@ -16,6 +16,7 @@ from tests.arrays import BF16, F32, FLOATS, normal, uniform
 from tests.backends import BACKENDS, Backend
 from tests.ops.case import Case
 from tests.ops.test_gated_delta import MASKS, Shape
+from tests.tolerance import GRADIENT
 
 
 @cache
@@ -26,6 +27,7 @@ def case(
     states: bool = True,
     weights: mx.Dtype = F32,
     eps: float = 1e-6,
+    snapshots: int = 0,
 ) -> Case:
     """A random case; ``weights`` is the dtype of all parameters but conv_weight, which has qkv's."""
     batch, steps, k_heads, v_heads, d_k, d_v = shape
@@ -45,7 +47,11 @@ def case(
         state=normal(rng, batch, v_heads, d_v, d_k) if states else None,
         num_k_heads=k_heads,
         norm_eps=eps,
+        snapshots=snapshots,
     )
+
+
+PER_TOKEN = ("qkv", "z", "a", "b")
 
 
 @pytest.mark.parametrize("states", [False, True], ids=["first", "states"])
@@ -107,6 +113,8 @@ def test_any_shape(backend: Backend, data: st.DataObject) -> None:
         extra["mask"] = mx.array(rng.random((batch, steps)) < 0.7)
     if data.draw(st.booleans(), "lengths"):
         extra["lengths"] = mx.array(rng.integers(0, steps + 1, batch).astype(np.int32))
+    if steps and "lengths" not in extra:
+        extra["snapshots"] = data.draw(st.integers(0, steps), "snapshots")
     Case("gated_delta_block", **{**good, **extra}).check(backend)
 
 
@@ -155,7 +163,7 @@ def test_in_pieces(backend: Backend, pieces: tuple[int, ...], taps: int, dtype: 
     conv_state, state, parts, start = whole.arguments["conv_state"], whole.arguments["state"], [], 0
     for steps in pieces:
         piece = {
-            name: value[:, start : start + steps] if name in ("qkv", "z", "a", "b") else value
+            name: value[:, start : start + steps] if name in PER_TOKEN else value
             for name, value in whole.arguments.items()
         }
         carried = {"conv_state": conv_state, "state": state}
@@ -172,14 +180,72 @@ def test_right_padded_batch(backend: Backend, dtype: mx.Dtype) -> None:
     batch = case((3, 12, 1, 2, 32, 32), dtype).arguments
     together = backend.run("gated_delta_block", **batch, lengths=mx.array(lengths))
     for row, length in enumerate(lengths):
-        alone = {
-            name: value[row : row + 1, :length] if name in ("qkv", "z", "a", "b") else value
-            for name, value in batch.items()
-        }
+        alone = {name: value[row : row + 1, :length] if name in PER_TOKEN else value for name, value in batch.items()}
         alone |= {name: batch[name][row : row + 1] for name in ("conv_state", "state")}
         y, conv_state, state = together
         part = (y[row : row + 1, :length], conv_state[row : row + 1], state[row : row + 1])
         Case("gated_delta_block", **alone).compare(part)
+
+
+@pytest.mark.parametrize("states", [False, True], ids=["first", "states"])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+@pytest.mark.parametrize("taps", [2, 4, 8])
+@pytest.mark.parametrize(("steps", "snapshots"), [(1, 1), (2, 2), (8, 1), (8, 8), (20, 3), (270, 30)])
+def test_snapshots(backend: Backend, steps: int, snapshots: int, taps: int, dtype: mx.Dtype, states: bool) -> None:
+    """The states after the last tokens, and all inputs that the convolutions behind each of them reach back to."""
+    case((2, steps, 1, 2, 32, 32), dtype, taps, states, snapshots=snapshots).check(backend)
+
+
+@pytest.mark.parametrize("steps", [4, 30])
+@pytest.mark.parametrize("mask", MASKS)
+def test_snapshots_of_masked_tokens(backend: Backend, mask: str, steps: int) -> None:
+    keep = mx.array(MASKS[mask](3, steps, np.random.default_rng(1)))
+    good = case((3, steps, 1, 2, 32, 32), snapshots=steps - 1).arguments
+    Case("gated_delta_block", **good, mask=keep).check(backend)
+
+
+@pytest.mark.parametrize("taps", [2, 4, 8])
+@pytest.mark.parametrize("steps", [4, 5, 30])
+def test_back_to_a_snapshot(backend: Backend, steps: int, taps: int) -> None:
+    """From a snapshot and its part of conv_state on, it is as if the tokens after it had never been."""
+    first = case((2, steps, 1, 2, 32, 32), taps=taps).arguments
+    other = {name: case((2, 20, 1, 2, 32, 32), taps=taps).arguments[name] for name in PER_TOKEN}
+    y, conv_state, states = backend.run("gated_delta_block", **{**first, "snapshots": 4})
+    for i, seen in enumerate(range(steps - 3, steps + 1)):
+        whole = {name: mx.concatenate([first[name][:, :seen], other[name]], axis=1) for name in PER_TOKEN}
+        carried = {"conv_state": conv_state[:, i : i + taps - 1], "state": states[:, i]}
+        next_y, *carried_on = backend.run("gated_delta_block", **{**first, **other, **carried})
+        both = mx.concatenate([y[:, :seen], next_y], axis=1)
+        Case("gated_delta_block", **{**first, **whole}).compare((both, *carried_on))
+
+
+@pytest.mark.parametrize("snapshots", [1, 3])
+def test_gradient_of_snapshots(snapshots: int) -> None:
+    """That of the sum of what calls without the later tokens give."""
+    arguments = case((2, 5, 1, 2, 32, 32)).arguments
+    names = ("qkv", "conv_weight", "conv_state", "state")
+    rng = np.random.default_rng(4)
+    of_conv = normal(rng, 2, 3 + snapshots - 1, arguments["qkv"].shape[-1])
+    of_states = normal(rng, 2, snapshots, 2, 32, 32)
+
+    def one_call(*values: mx.array) -> mx.array:
+        given = {**arguments, **dict(zip(names, values, strict=True))}
+        _, conv_state, states = ops.gated_delta_block(**{**given, "snapshots": snapshots})
+        return (conv_state * of_conv).sum() + (states * of_states).sum()
+
+    def many_calls(*values: mx.array) -> mx.array:
+        given = {**arguments, **dict(zip(names, values, strict=True))}
+        inputs = mx.concatenate([given["conv_state"], given["qkv"]], axis=1)
+        loss = (inputs[:, -of_conv.shape[1] :] * of_conv).sum()
+        for i, end in enumerate(range(5 - snapshots + 1, 5 + 1)):
+            cut = {name: value[:, :end] if name in PER_TOKEN else value for name, value in given.items()}
+            loss += (ops.gated_delta_block(**cut)[2] * of_states[:, i]).sum()
+        return loss
+
+    values = [arguments[name] for name in names]
+    got, want = (mx.grad(run, argnums=list(range(4)))(*values) for run in (one_call, many_calls))
+    for name, one, other in zip(names, got, want, strict=True):
+        assert mx.allclose(one, other, rtol=GRADIENT, atol=GRADIENT), name
 
 
 def test_states_are_not_overwritten(backend: Backend) -> None:
@@ -221,6 +287,9 @@ def bad_calls() -> dict[str, dict[str, Any]]:
         "mask of other steps": {"mask": mx.ones((2, 4), mx.bool_)},
         "lengths of reals": {"lengths": mx.ones(2)},
         "lengths of another batch": {"lengths": mx.ones(3, mx.int32)},
+        "fewer snapshots than none": {"snapshots": -1},
+        "more snapshots than tokens": {"snapshots": 4},
+        "snapshots and lengths": {"snapshots": 1, "lengths": mx.ones(2, mx.int32)},
     }
 
 

@@ -20,13 +20,15 @@ def gated_delta(
     lengths: np.ndarray | None = None,
     *,
     allow_neg_eigval: bool = False,
+    snapshots: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The recurrence, one token and one head at a time."""
+    """The recurrence, one token and one head at a time; with snapshots the states after that many last tokens."""
     batch, steps, k_heads, d_k = q.shape
     v_heads, d_v = v.shape[2:]
     out_state = np.zeros((batch, v_heads, d_v, d_k)) if state is None else state.copy()
     keep = token_mask(batch, steps, mask, lengths)
     y = np.zeros((batch, steps, v_heads, d_v))
+    kept = np.zeros((batch, snapshots, v_heads, d_v, d_k))
     channels = d_k if a.ndim == 4 else 1
     a, dt_bias = a.reshape(batch, steps, v_heads, channels), dt_bias.reshape(v_heads, channels)
     decay = np.exp(-np.exp(A_log.reshape(v_heads, 1)) * softplus(a + dt_bias))
@@ -36,14 +38,15 @@ def gated_delta(
             shared_head = h // (v_heads // k_heads)
             S = out_state[i, h]
             for t in range(steps):
-                if not keep[i, t]:
-                    continue
-                key, query = k[i, t, shared_head], q[i, t, shared_head]
-                S = S * decay[i, t, h]
-                S = S + beta[i, t, h] * np.outer(v[i, t, h] - S @ key, key)
-                y[i, t, h] = S @ query
+                if keep[i, t]:
+                    key, query = k[i, t, shared_head], q[i, t, shared_head]
+                    S = S * decay[i, t, h]
+                    S = S + beta[i, t, h] * np.outer(v[i, t, h] - S @ key, key)
+                    y[i, t, h] = S @ query
+                if t >= steps - snapshots:
+                    kept[i, t - (steps - snapshots), h] = S
             out_state[i, h] = S
-    return y, out_state
+    return y, kept if snapshots else out_state
 
 
 def token_mask(batch: int, steps: int, mask: np.ndarray | None, lengths: np.ndarray | None) -> np.ndarray:

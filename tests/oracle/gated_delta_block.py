@@ -27,8 +27,11 @@ def gated_delta_block(
     *,
     num_k_heads: int,
     norm_eps: float = 1e-6,
+    snapshots: int = 0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """conv1d, silu, q/k normalisation, the gated delta rule and the gated RMSNorm."""
+    """conv1d, silu, q/k normalisation, the gated delta rule and the gated RMSNorm; with snapshots the states after that
+    many last tokens, and all that their convolutions reach back to.
+    """
     batch, steps, channels = qkv.shape
     v_heads, d_v = z.shape[2:]
     d_k = (channels - v_heads * d_v) // (2 * num_k_heads)
@@ -42,13 +45,14 @@ def gated_delta_block(
     for t in range(steps):
         convolved[:, t] = (seen[:, t : t + taps] * conv_weight[:, :, 0].T).sum(axis=1)
     ends = np.full(batch, steps) if lengths is None else np.clip(lengths, 0, steps)
-    new_conv_state = np.stack([seen[i, end : end + taps - 1] for i, end in enumerate(ends)])
+    more = max(snapshots - 1, 0)
+    new_conv_state = np.stack([seen[i, end - more : end + taps - 1] for i, end in enumerate(ends)])
 
     q, k, v = np.split(silu(convolved), [num_k_heads * d_k, 2 * num_k_heads * d_k], axis=-1)
     q = normalized(q.reshape(batch, steps, num_k_heads, d_k)) * d_k**-0.5
     k = normalized(k.reshape(batch, steps, num_k_heads, d_k))
     v = v.reshape(batch, steps, v_heads, d_v)
-    y, new_state = gated_delta(q, k, v, a, b, A_log, dt_bias, state, mask, lengths)
+    y, new_state = gated_delta(q, k, v, a, b, A_log, dt_bias, state, mask, lengths, snapshots=snapshots)
     (y,) = rms_norm(y, norm_weight, norm_eps)
     return y * silu(z), new_conv_state, new_state
 

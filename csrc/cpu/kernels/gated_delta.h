@@ -3,7 +3,8 @@
 //   S <- g S;    delta = beta (v - S k);    S <- S + delta k^T;    y = S q
 //
 // Rows (gated_delta_rows): token by token on MLX's layout, lanes over Dk; g may be a vector over Dk. Reads and writes
-// each state row once a token: with u = S k and w = S q before the update, y = g w + delta (k . q).
+// each state row once a token: with u = S k and w = S q before the update, y = g w + delta (k . q). A g near 1 is never
+// rounded to float: it would be rounded the same way token after token, and a slow state would remember it.
 //
 // Chunks (gated_delta_chunks): the WY form of arXiv 2406.06484 over chunks of C tokens, scalar gates. With S0 the state
 // before the chunk, G_c = g_1 ... g_c, and X_c the c-th delta:
@@ -39,10 +40,10 @@ struct GatedDelta {
       float* y = h.y + t * h.y_stride;
       if (h.mask && !h.mask[t]) {
         std::fill(y, y + h.dv, 0.0F);
-      } else if (h.channel_g) {
-        step<true>(h, t, y);
+      } else if (h.channel_base) {
+        step<Gate::channels>(h, t, y);
       } else {
-        step<false>(h, t, y);
+        h.g[t * h.g_stride] > 0.5 ? step<Gate::near_one>(h, t, y) : step<Gate::small>(h, t, y);
       }
     }
   }
@@ -88,8 +89,8 @@ struct GatedDelta {
       Gemm<V>::run(C, h.dv, h.dk, k, h.dk, 1, state, h.dv, a, h.dv, 0);
       Gemm<V>::run(C, h.dv, h.dk, q, h.dk, 1, state, h.dv, b, h.dv, 0);
       // 2.
-      Gemm<V>::run_nt(C, C, h.dk, k, h.dk, k, h.dk, lower, C);
-      Gemm<V>::run_nt(C, C, h.dk, q, h.dk, k, h.dk, p, C);
+      Gemm<V>::template run_nt<true>(C, C, h.dk, k, h.dk, k, h.dk, lower, C);
+      Gemm<V>::template run_nt<true>(C, C, h.dk, q, h.dk, k, h.dk, p, C);
       for (int c = 0; c < C; ++c) {
         product = 1;
         for (int j = c; j >= 0; product *= g[j--]) {
@@ -134,14 +135,27 @@ struct GatedDelta {
   }
 
  private:
-  template <bool Channels>
+  enum class Gate { small, near_one, channels };
+
+  template <Gate kGate>
   static void step(const DeltaHead& h, int64_t t, float* y) {
     const float* q = h.q + t * h.qk_stride;
     const float* k = h.k + t * h.qk_stride;
     const float* v = h.v + t * h.v_stride;
     const float beta = h.beta[t * h.beta_stride];
-    const float g = Channels ? 1.0F : static_cast<float>(h.g[t * h.g_stride]);
-    const float* gk = Channels ? h.channel_g + t * h.g_stride : nullptr;
+    const double g = kGate == Gate::channels ? 1 : h.g[t * h.g_stride];
+    const F factor = V::set(static_cast<float>(kGate == Gate::near_one ? g - 1 : g));
+    const auto decayed = [&](const float* s, int i) {  // g S
+      const F x = V::load(s + i);
+      if constexpr (kGate == Gate::channels) {
+        const int64_t at = t * h.g_stride + i;
+        return V::fma(V::load(h.channel_rest + at), x, V::mul(V::load(h.channel_base + at), x));
+      } else if constexpr (kGate == Gate::near_one) {
+        return V::fma(factor, x, x);
+      } else {
+        return V::mul(factor, x);
+      }
+    };
     F dot = V::zero();
     for (int i = 0; i < h.dk; i += L) {
       dot = V::fma(V::load(k + i), V::load(q + i), dot);
@@ -152,19 +166,15 @@ struct GatedDelta {
       F u = V::zero();
       F w = V::zero();
       for (int i = 0; i < h.dk; i += L) {
-        F x = V::load(s + i);
-        if constexpr (Channels) {
-          x = V::mul(x, V::load(gk + i));
-        }
+        const F x = kGate == Gate::channels ? decayed(s, i) : V::load(s + i);
         u = V::fma(x, V::load(k + i), u);
         w = V::fma(x, V::load(q + i), w);
       }
-      const float delta = beta * (v[r] - g * V::sum(u));
-      y[r] = g * V::sum(w) + delta * kq;
+      const float delta = beta * static_cast<float>(v[r] - g * V::sum(u));
+      y[r] = static_cast<float>(g * V::sum(w)) + delta * kq;
       const F d = V::set(delta);
       for (int i = 0; i < h.dk; i += L) {
-        const F decay = Channels ? V::load(gk + i) : V::set(g);
-        V::store(s + i, V::fma(d, V::load(k + i), V::mul(decay, V::load(s + i))));
+        V::store(s + i, V::fma(d, V::load(k + i), decayed(s, i)));
       }
     }
   }

@@ -33,16 +33,19 @@ struct Gemm {
     }
   }
 
-  // c[m][n] = sum_k a[m][k] b[n][k]: both rows contiguous; K a multiple of L.
+  // c[m][n] = sum_k a[m][k] b[n][k]: both rows contiguous; K a multiple of L. Lower: of n <= m, the rest of c is left
+  // undefined; M = N, a multiple of 4.
+  template <bool Lower = false>
   static void run_nt(int M, int N, int K, const float* a, int64_t lda, const float* b, int64_t ldb, float* c,
                      int64_t ldc) {
     int m = 0;
     for (; m + 4 <= M; m += 4) {
+      const int end = Lower ? m + 4 : N;
       int n = 0;
-      for (; n + 4 <= N; n += 4) {
+      for (; n + 4 <= end; n += 4) {
         dots<4, 4>(K, a + m * lda, lda, b + n * ldb, ldb, c + m * ldc + n, ldc);
       }
-      for (; n < N; ++n) {
+      for (; n < end; ++n) {
         dots<4, 1>(K, a + m * lda, lda, b + n * ldb, ldb, c + m * ldc + n, ldc);
       }
     }
