@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console
 
 from deltamoe.bench import __main__ as command
-from deltamoe.bench import moe, stock, tables
+from deltamoe.bench import moe, tables
 from deltamoe.bench.simulate import Counts, mlx_metallib, total
+from deltamoe.bench.stock import moe as stock
 
 WEIGHTS = 3 * 256 * 128
 """Of a tiny expert."""
@@ -34,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, report: moe.Report) -> None:
 
 
 def test_all_bars_hold(report: moe.Report) -> None:
-    assert {bar.tokens for bar in report.bars} == {1, 2, 12}
+    assert {bar.case for bar in report.bars} == {"1 token", "2 tokens", "12 tokens"}
     assert not [bar for bar in report.bars if bar.holds is False]
 
 
@@ -57,7 +58,7 @@ def test_prefill_loads_codes_once_for_each_expert(report: moe.Report) -> None:
     assert total(twelve.ours).code_bytes >= (twelve.experts + 1) * WEIGHTS // 2
     assert total(twelve.ours).code_bytes <= 1.02 * (twelve.experts + 1) * WEIGHTS // 2 + 12 * SHARED_SCALE
     if report.metallib:
-        (bar,) = (bar for bar in report.bars if bar.tokens == 12)
+        (bar,) = (bar for bar in report.bars if bar.case == "12 tokens")
         assert bar.figure == pytest.approx(twelve.pairs / twelve.experts, rel=0.1)
 
 

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from deltamoe import _ext
-from deltamoe.bench import stock
+from deltamoe.bench.report import Bar, bar, full_name, tokens_in_words
 from deltamoe.bench.simulate import Array, Dispatched, mlx_metallib, run_plan, total
-from deltamoe.bench.stock import Matrix
+from deltamoe.bench.stock import moe as stock
+from deltamoe.bench.stock.moe import Matrix
 from deltamoe.errors import DeltamoeError
 from deltamoe.synthetic import GEOMETRIES, Geometry
 
-__all__ = ["Bar", "Comparison", "Report", "run"]
+__all__ = ["Comparison", "Report", "run"]
 
 DTYPE = "bfloat16"
 BYTES = 2
@@ -72,18 +73,6 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A condition of ours."""
-
-    tokens: int
-    what: str
-    figure: float
-    condition: str
-    holds: bool | None
-    """None: cannot be told."""
-
-
-@dataclass(frozen=True)
 class Report:
     """All counts for a geometry."""
 
@@ -110,16 +99,14 @@ def run(geometry: str, tokens: Sequence[int], step: Callable[[str], object] = la
     Raises:
         DeltamoeError: an unknown geometry, or no tokens.
     """
-    names = [name for name in GEOMETRIES if name.startswith(geometry)]
-    if len(names) != 1:
-        raise DeltamoeError(f"unknown geometry {geometry!r}; choose one of {', '.join(GEOMETRIES)}")
+    name = full_name(geometry)
     if not tokens or min(tokens) < 1:
         raise DeltamoeError("tokens must be one or more numbers of 1 or more, as in 1,8,64")
-    shape = GEOMETRIES[names[0]]
+    shape = GEOMETRIES[name]
     metallib = mlx_metallib()
     comparisons = tuple(_compare(shape, n, metallib, step) for n in tokens)
     bars = [bar for each in comparisons for bar in _bars(shape, each, metallib is not None)]
-    return Report(names[0], str(metallib) if metallib else None, comparisons, tuple(bars))
+    return Report(name, str(metallib) if metallib else None, comparisons, tuple(bars))
 
 
 # ---- one number of tokens ----
@@ -147,7 +134,7 @@ def _compare(shape: Geometry, tokens: int, metallib: Path | None, step: Callable
     ours, theirs = [_router(rng, shape, tokens)], []
     for side in (0, 1):
         inputs = _inputs(rng, shape, tokens, cut, indices, stored, side)
-        what = f"{tokens} token{'s' * (tokens > 1)}, {('gate and up', 'down')[side]}"
+        what = f"{tokens_in_words(tokens)}, {('gate and up', 'down')[side]}"
         step(f"{what}: ours")
         ours += _ours(shape, cut, inputs, side)
         step(f"{what}: stock")
@@ -295,18 +282,16 @@ def _bfloat16(values: Array) -> Array:
 
 def _bars(shape: Geometry, each: Comparison, counts_apples_code: bool) -> Iterator[Bar]:
     ours, theirs = total(each.ours), total(each.stock)
-
-    def bar(what: str, figure: float, condition: str, *, against_stock: bool = False) -> Bar:
-        sign, limit = condition.split()
-        holds = figure <= float(limit) if sign == "<=" else figure >= float(limit)
-        return Bar(each.tokens, what, figure, condition, None if against_stock and not counts_apples_code else holds)
+    case = tokens_in_words(each.tokens)
 
     if each.tokens <= MOST_FOR_DECODE:
         per_group = max(d.counts.barriers / d.threadgroups for d in each.ours)
-        yield bar("dispatches besides the gate matmul", each.our_dispatches - 1, f"<= {MOST_DISPATCHES}")
-        yield bar("distinct cache lines / bytes of weights", ours.line_bytes / each.weights, f"<= {MOST_LINES}")
-        yield bar("bytes loaded / stock's", ours.bytes_loaded / theirs.bytes_loaded, "<= 1", against_stock=True)
-        yield bar("barriers that a threadgroup meets: none in a loop", per_group, "<= 1")
+        yield bar(case, "dispatches besides the gate matmul", each.our_dispatches - 1, f"<= {MOST_DISPATCHES}")
+        yield bar(case, "distinct cache lines / bytes of weights", ours.line_bytes / each.weights, f"<= {MOST_LINES}")
+        yield bar(
+            case, "bytes loaded / stock's", ours.bytes_loaded / theirs.bytes_loaded, "<= 1", judged=counts_apples_code
+        )
+        yield bar(case, "barriers that a threadgroup meets: none in a loop", per_group, "<= 1")
     elif each.stock_is_grouped:
         for name, what in (
             ("weight_bytes", "bytes loaded of weights"),
@@ -314,9 +299,9 @@ def _bars(shape: Geometry, each: Comparison, counts_apples_code: bool) -> Iterat
             ("matrix_ops", "matrix operations"),
         ):
             figure = getattr(ours, name) / getattr(theirs, name)
-            yield bar(f"{what} / stock's", figure, "<= 1", against_stock=name != "matrix_ops")
+            yield bar(case, f"{what} / stock's", figure, "<= 1", judged=counts_apples_code or name == "matrix_ops")
     else:
         same = (shape.num_experts, shape.num_experts_per_tok) == (512, 10)
         limit = LEAST_SAVED.get(each.tokens, 1.0) if same else 1.0
         figure = theirs.code_bytes / ours.code_bytes
-        yield bar("stock's bytes of codes loaded / ours", figure, f">= {limit:g}", against_stock=True)
+        yield bar(case, "stock's bytes of codes loaded / ours", figure, f">= {limit:g}", judged=counts_apples_code)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from deltamoe.bench.stock.mlx_lm import capture
 from tests import oracle
 from tests.arrays import F32, normal, numpy_of
 from tests.sim.launches.launch import TYPE, Launch, Result, instantiate
-from tests.sim.launches.mlx_lm import capture
 
 
 def gated_delta_inputs(

@@ -7,11 +7,12 @@ stands for it: that loads the same weights and makes the same matrix operations.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from deltamoe.bench.simulate import Array, Launch
+from deltamoe.bench.simulate import Array, Launch, instantiation
 
 __all__ = ["BLOCK", "Matrix", "gather_qmm", "is_grouped", "is_sorted", "qmm"]
 
@@ -101,7 +102,7 @@ def _qmv_limit(w: Matrix) -> int:
 def _qmv(
     w: Matrix, x: Array, function: str, arguments: tuple[object, ...], suffix: str, *, outputs: int, simdgroups: int
 ) -> Launch:
-    return Launch(
+    return _launch(
         f"affine_{function}_{TYPE}_gs_{w.group}_b_{w.bits}_{suffix}",
         (f"affine_{function}", TYPE, w.group, w.bits, *arguments),
         grid=(len(x), -(-w.rows // outputs), 1),
@@ -114,7 +115,7 @@ def _qmv_wide(w: Matrix, x: Array) -> Launch:
     tiles = -(-len(x) // 5)
     vectors = -(-len(x) // tiles)
     lanes = 8
-    return Launch(
+    return _launch(
         f"affine_qmv_wide_{TYPE}_gs_{w.group}_b_{w.bits}_nv_{vectors}_kl_{lanes}_batch_0",
         ("affine_qmv_wide", TYPE, w.group, w.bits, vectors, lanes, False),
         grid=(-(-len(x) // vectors), -(-w.rows // 8), 1),
@@ -125,7 +126,7 @@ def _qmv_wide(w: Matrix, x: Array) -> Launch:
 
 def _qmm_t(w: Matrix, x: Array) -> Launch:
     aligned = w.rows % 32 == 0
-    return Launch(
+    return _launch(
         f"affine_qmm_t_{TYPE}_gs_{w.group}_b_{w.bits}_alN_{str(aligned).lower()}_batch_0",
         ("affine_qmm_t", TYPE, w.group, w.bits, aligned, False),
         grid=(-(-w.rows // 32), -(-len(x) // 32), 1),
@@ -151,7 +152,7 @@ def _gather_qmv(w: Matrix, x: Array, lhs: Array, rhs: Array) -> Launch:
         "lhs_strides": np.ones(1, np.int64),
         "rhs_strides": np.ones(1, np.int64),
     }
-    return Launch(
+    return _launch(
         f"affine_{function}_{TYPE}_gs_{w.group}_b_{w.bits}",
         (f"affine_{function}", TYPE, w.group, w.bits),
         grid=(1, -(-w.rows // 8), len(rhs)),
@@ -167,7 +168,7 @@ def _gather_qmm_rhs(w: Matrix, x: Array, rhs: Array) -> Launch:
     experts = len(w.codes)
     offsets = np.searchsorted(rhs, np.arange(experts + 1)).astype(np.int32)
     tile = (16, 32, 32)
-    return Launch(
+    return _launch(
         f"affine_gather_qmm_rhs_nt_{TYPE}_gs_{w.group}_b_{w.bits}_bm_16_bn_32_bk_32_wm_1_wn_2",
         ("affine_gather_qmm_rhs", TYPE, w.group, w.bits, *tile, 1, 2, True),
         grid=(-(-w.rows // tile[1]), -(-len(x) // tile[0]) + experts, 1),
@@ -176,6 +177,28 @@ def _gather_qmm_rhs(w: Matrix, x: Array, rhs: Array) -> Launch:
         | _dimensions(len(x), w)
         | {"num_groups": np.int32(experts), "offsets": offsets, "x": x, "y": _out(len(x), w.rows)},
         constants={200: len(x) % tile[0] == 0, 201: w.rows % tile[1] == 0, 202: w.columns % tile[2] == 0},
+    )
+
+
+def _launch(
+    kernel: str,
+    template: tuple[object, ...],
+    *,
+    grid: tuple[int, int, int],
+    threadgroup: tuple[int, int, int],
+    buffers: Mapping[str, Array | np.generic],
+    constants: Mapping[int | str, bool] | None = None,
+) -> Launch:
+    """``template``: the function in MLX's headers, and its arguments."""
+    headers = "utils.h steel/gemm/gemm.h quantized_utils.h quantized.h"
+    return Launch(
+        kernel,
+        instantiation(headers, kernel, *template),
+        grid,
+        threadgroup,
+        buffers,
+        weights=("w", "scales", "biases"),
+        constants=constants or {},
     )
 
 
