@@ -11,7 +11,7 @@ dispatch writes of them stays all ones (NaN in any float).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -30,21 +30,27 @@ def simulate(
     inputs: Sequence[np.ndarray],
     outputs: Sequence[np.ndarray],
     *,
+    donated: Mapping[int, int] | None = None,
     checked: bool = True,
     seed: int = 0,
     timeout: float = 60.0,
 ) -> list[sim.Result]:
     """Run a plan and return what each dispatch found and counted; ``checked`` looks at every access (slow).
 
-    Of what is unwritten, only the plan's outputs are named, at the last dispatch that has them.
+    Of what is unwritten, only the plan's outputs are named, at the last dispatch that has them. ``donated`` says which
+    input's memory an output takes, as MLX does where nobody else holds the input.
     """
+    donated = donated or {}
     arrays = {f"input {i}": array for i, array in enumerate(inputs)}
     arrays |= {f"output {i}": array for i, array in enumerate(outputs)}
+    for taker, giver in donated.items():
+        outputs[taker][...] = inputs[giver]
+        arrays[f"input {giver}"] = outputs[taker]
     results = sim.run_plan(
         as_sim(plan),
         {library_key(d): library(d["source"], d["function"]) for d in plan["dispatches"]},
         arrays,
-        outputs={f"output {i}" for i in range(len(outputs))},
+        outputs={f"output {i}" for i in range(len(outputs)) if i not in donated},
         checked=checked,
         seed=seed,
         timeout=timeout,
@@ -53,7 +59,7 @@ def simulate(
     for d, (dispatch, result) in enumerate(zip(plan["dispatches"], results, strict=True)):
         kernel = library(dispatch["source"], dispatch["function"]).kernels[dispatch["kernel"]]
         bound = {p.name: dispatch["buffers"][p.index] for p in kernel.parameters if p.kind == "buffer"}
-        final = {name for name, each in bound.items() if each[0] == "output" and last[each] == d}
+        final = {name for name, each in bound.items() if each and each[0] == "output" and last[each] == d}
         unwritten = {name: size for name, size in result.unwritten.items() if name in final}
         results[d] = dataclasses.replace(result, unwritten=unwritten)
     return results
@@ -71,9 +77,17 @@ class SimulatedMetal:
 
     name = "metal"
 
-    def __init__(self, *, checked: bool = True, seed: int = 0) -> None:
-        self.checked = checked
-        self.seed = seed
+    def __init__(
+        self,
+        *,
+        checked: bool = True,
+        seed: int = 0,
+        chunk: int | None = None,
+        donated: Mapping[int, int] | None = None,
+    ) -> None:
+        """``chunk`` is that of ``_ext.metal_plan``; the rest is as for :func:`simulate`."""
+        self.chunk = chunk
+        self.settings: dict[str, Any] = {"checked": checked, "seed": seed, "donated": donated}
         self.results: list[sim.Result] = []
         """Of the last run, by dispatch."""
 
@@ -81,10 +95,11 @@ class SimulatedMetal:
         """The op's results, evaluated."""
         mx.eval(list_arrays(arguments))
         results = getattr(ops, op)(**arguments, stream=mx.cpu)
-        plan, inputs, outputs = _ext.metal_plan(results[0] if isinstance(results, tuple) else results)
+        first = results[0] if isinstance(results, tuple) else results
+        plan, inputs, outputs = _ext.metal_plan(first, chunk=self.chunk)
         assert plan is not None, f"Metal has no kernel for this {op}"
         arrays = [empty(output.shape, output.dtype) for output in outputs]
-        self.results = simulate(plan, list(map(to_numpy, inputs)), arrays, checked=self.checked, seed=self.seed)
+        self.results = simulate(plan, list(map(to_numpy, inputs)), arrays, **self.settings)
         assert_clean(self.results)
         return tuple(to_mlx(array, output.dtype) for array, output in zip(arrays, outputs, strict=True))
 
@@ -115,8 +130,10 @@ def library_key(dispatch: Plan) -> str:
     return f"{dispatch['source']}: {dispatch['function']}"
 
 
-def operand(value: tuple[str, int] | bytes) -> str | np.ndarray:
-    """What is bound to a buffer index: the name of an array, or bytes."""
+def operand(value: tuple[str, int] | bytes | None) -> str | np.ndarray:
+    """What is bound to a buffer index: the name of an array, or bytes; none for an array that is missing."""
+    if value is None:
+        return np.empty(0, np.uint8)
     return np.frombuffer(value, np.uint8) if isinstance(value, bytes) else f"{value[0]} {value[1]}"
 
 

@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import mlx.core as mx
 import numpy as np
 import pytest
 
 import deltamoe_sim as sim
-from deltamoe import _ext
+from deltamoe import _ext, ops
 from deltamoe_sim.mutate import Launch, mutate_barriers
+from tests.arrays import F32
 from tests.compiled import ROOT
-from tests.metal.plans import Plan, as_sim
+from tests.metal.delta import SEQUENTIAL
+from tests.metal.experts import uniform
+from tests.metal.plans import Plan, as_sim, empty, to_numpy
+from tests.ops import test_gated_delta_block
+from tests.ops.case import Case
 
-HIDDEN, INTERMEDIATE, EXPERTS, K = 256, 256, 4, 2
-FORMAT = (64, 4)
+Planned = tuple[Plan, list[mx.array], list[mx.array]]
+"""A plan, the op's inputs, its results."""
 
 
-def planned(tokens: int) -> Plan:
-    """Of a small mixture of experts with a shared one; 8 tokens and more take the prefill kernels."""
-    plan = _ext.plan_moe_experts(
-        tokens=tokens,
-        hidden=HIDDEN,
-        intermediate=INTERMEDIATE,
-        experts=EXPERTS,
-        k=K,
-        dtype="float32",
-        gate_up=FORMAT,
-        down=FORMAT,
-        shared_intermediate=INTERMEDIATE,
-        shared=(FORMAT, FORMAT),
-        shared_gate=FORMAT,
-    )
+def planned(case: Case, chunk: int | None = None) -> Planned:
+    """What Metal would run for a case."""
+    results = getattr(ops, case.op)(**case.arguments, stream=mx.cpu)
+    plan, inputs, outputs = _ext.metal_plan(results[0] if isinstance(results, tuple) else results, chunk=chunk)
     assert plan is not None
-    return plan
+    return plan, inputs, outputs
 
 
 def source_of(plan: Plan) -> str:
@@ -46,60 +41,56 @@ def source_of(plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def inputs(tokens: int) -> list[np.ndarray]:
-    """The op's, in its order."""
-    rng = np.random.default_rng(tokens)
-    group, bits = FORMAT
-
-    def matrix(*shape: int) -> list[np.ndarray]:
-        *rows, columns = shape
-        codes = rng.integers(0, 2**32, (*rows, columns * bits // 32), np.uint32)
-        scales = rng.normal(size=(*rows, columns // group)).astype(np.float32) / 64
-        return [codes, scales, -8 * scales]
-
-    gate_up, down = (INTERMEDIATE, HIDDEN), (HIDDEN, INTERMEDIATE)
-    experts = [part for shape in (gate_up, gate_up, down) for part in matrix(EXPERTS, *shape)]
-    shared = [part for shape in (gate_up, gate_up, down, (1, HIDDEN)) for part in matrix(*shape)]
-    indices = np.stack([rng.permutation(EXPERTS)[:K] for _ in range(tokens)]).astype(np.uint32)
-    x, scores = rng.normal(size=(tokens, HIDDEN)), rng.random((tokens, K))
-    return [x.astype(np.float32), indices, scores.astype(np.float32), *experts, *shared]
-
-
-def launch_of(plan: Plan, tokens: int) -> Launch:
+def launch_of(planned: Planned) -> Launch:
     """Runs the whole plan."""
-    given = inputs(tokens)
+    plan, inputs, results = planned
+    mx.eval(inputs)
+    given = {f"input {i}": to_numpy(array) for i, array in enumerate(inputs)}
     dispatches = as_sim(plan)
 
     def launch(library: sim.Library, seed: int) -> tuple[sim.Result, Mapping[str, np.ndarray]]:
-        arrays = {f"input {i}": array for i, array in enumerate(given)}
-        arrays["output 0"] = y = np.empty((tokens, HIDDEN), np.float32)
+        outputs = {f"output {i}": empty(array.shape, array.dtype) for i, array in enumerate(results)}
         libraries = {d.source: library for d in dispatches.dispatches}
-        results = sim.run_plan(dispatches, libraries, arrays, outputs={"output 0"}, seed=seed)
+        found = sim.run_plan(dispatches, libraries, given | outputs, outputs=set(outputs), seed=seed)
         counters = dataclasses.replace(
-            results[0].counters,
-            barriers=sum(r.counters.barriers for r in results),
-            simd_ops=sum(r.counters.simd_ops for r in results),
+            found[0].counters,
+            barriers=sum(r.counters.barriers for r in found),
+            simd_ops=sum(r.counters.simd_ops for r in found),
         )
-        reports = tuple(report for result in results for report in result.reports)
-        return dataclasses.replace(results[0], reports=reports, counters=counters), {"y": y}
+        reports = tuple(report for result in found for report in result.reports)
+        return dataclasses.replace(found[0], reports=reports, counters=counters), outputs
 
     return launch
 
 
+def moe(tokens: int) -> Case:
+    """A small mixture of experts with a shared one; 9 tokens and more take the prefill kernels."""
+    return uniform((tokens, 4, 2, 256, 256), F32)
+
+
+def gdn(tokens: int) -> Case:
+    """A small DeltaNet block, whose keys are too wide for gated_delta_prepare to stage them at once."""
+    return test_gated_delta_block.case((1, tokens, 1, 1, 64, 32))
+
+
 @pytest.mark.parametrize(
-    ("tokens", "headers", "barriers"),
+    ("case", "chunk", "headers", "barriers"),
     [
-        pytest.param(1, ["decode"], 1, id="decode"),
-        pytest.param(20, ["combine", "gemm", "worklist"], 5, id="prefill"),
+        pytest.param(lambda: moe(1), None, ["moe/decode"], 1, id="moe-decode"),
+        pytest.param(lambda: moe(20), None, ["moe/combine", "moe/gemm", "moe/worklist"], 5, id="moe-prefill"),
+        pytest.param(lambda: gdn(17), SEQUENTIAL, ["gdn/sequential"], 3, id="gdn-sequential"),
+        pytest.param(lambda: gdn(66), 64, ["gdn/chunked"], 6, id="gdn-chunked"),
     ],
 )
-def test_every_barrier_is_needed_and_missed(tokens: int, headers: list[str], barriers: int, tmp_path: Path) -> None:
-    plan = planned(tokens)
-    source = tmp_path / "moe.metal"
-    source.write_text(source_of(plan))
+def test_every_barrier_is_needed_and_missed(
+    case: Callable[[], Case], chunk: int | None, headers: list[str], barriers: int, tmp_path: Path
+) -> None:
+    launched = planned(case(), chunk)
+    source = tmp_path / "all.metal"
+    source.write_text(source_of(launched[0]))
     metal = ROOT / "metal"
-    files = [metal / "moe" / f"{header}.h" for header in headers]
-    mutants = mutate_barriers(source, launch_of(plan, tokens), include=[metal], files=files, seeds=(0, 1))
+    files = [metal / f"{header}.h" for header in headers]
+    mutants = mutate_barriers(source, launch_of(launched), include=[metal], files=files, seeds=(0, 1))
     assert len({(m.file, m.line) for m in mutants}) == barriers
     # Only atomics meet at the work list's barriers, so their memory flag changes nothing that the simulator can see.
     passed = {(Path(m.file).stem, m.change, m.outcome) for m in mutants if m.outcome != "caught"}
