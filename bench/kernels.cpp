@@ -1,6 +1,7 @@
-// The CPU kernels on one thread with operands in cache, as shares of the FMA peak measured beside each sample. Printed
-// per instruction set: bench_kernels [ISA ...]. Times are of the thread's own processor time; only the shares mean much
-// on a shared machine.
+// The CPU kernels on one thread with operands in cache, and the gated delta rule of a whole layer on all threads, as
+// shares of the FMA peak measured beside each sample. Printed per instruction set: bench_kernels [ISA ...]. Times are
+// processor time, of all threads together (one that waits for another spins); only the shares mean much on a shared
+// machine.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -13,24 +14,34 @@
 
 #include "cpu/features.h"
 #include "cpu/kernels.h"
+#include "cpu/ops.h"
+#include "cpu/pool.h"
 
 namespace cpu = deltamoe::cpu;
 
 namespace {
 
-double now() {
-  timespec t{};
-  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+enum class On { one_thread, all_threads };
+
+template <class Body>
+double seconds(On on, Body body) {
+  const auto now = [on] {
+    timespec t{};
+    clock_gettime(on == On::one_thread ? CLOCK_THREAD_CPUTIME_ID : CLOCK_PROCESS_CPUTIME_ID, &t);
+    return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+  };
+  const double start = now();
+  body();
+  return now() - start;
 }
 
-// Float FMA operations a second, in GFLOP/s, of the widest vectors this file knows: the common yardstick.
 #if defined(__x86_64__)
-__attribute__((target("avx512f"))) double peak_avx512() {
-  constexpr int kTurns = 20000;
+constexpr int kTurns = 20000;
+constexpr double kTurnsFlops = 8.0 * 32 * kTurns;
+
+__attribute__((target("avx512f"))) void turns_avx512() {
   const __m512 f = _mm512_set1_ps(0.5F);
   __m512 a = f, b = f, c = f, d = f, e = f, g = f, h = f, i = f;
-  const double start = now();
   for (int turn = 0; turn < kTurns; ++turn) {
     a = _mm512_fmadd_ps(a, f, f);
     b = _mm512_fmadd_ps(b, f, f);
@@ -42,14 +53,18 @@ __attribute__((target("avx512f"))) double peak_avx512() {
     i = _mm512_fmadd_ps(i, f, f);
     asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(g), "+v"(h), "+v"(i));
   }
-  return 8.0 * 32 * kTurns / (now() - start) * 1e-9;
 }
 #endif
 
-double peak() {
+// Float FMA operations a second, in GFLOP/s, of the widest vectors this file knows: the common yardstick.
+double peak(On on) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f")) {
-    return peak_avx512();
+    const int tasks = on == On::one_thread ? 1 : 32 * cpu::Pool::instance().threads();
+    const double spent = seconds(on, [&] {
+      on == On::one_thread ? turns_avx512() : cpu::Pool::instance().run(tasks, [](int64_t) { turns_avx512(); });
+    });
+    return kTurnsFlops * tasks / spent * 1e-9;
   }
 #endif
   return 0;
@@ -57,24 +72,25 @@ double peak() {
 
 // Calls body repeatedly; prints the best rate and the median share of the peak.
 template <class Body>
-void measure(const char* what, double flops, Body body) {
+void measure(const char* what, double flops, Body body, On on = On::one_thread) {
   std::vector<double> rates;
   std::vector<double> shares;
   const int turns = std::max(1, static_cast<int>(2e6 / flops));
   for (int sample = 0; sample < 31; ++sample) {
-    const double before = peak();
-    const double start = now();
-    for (int turn = 0; turn < turns; ++turn) {
-      body();
-    }
-    const double rate = flops * turns / (now() - start) * 1e-9;
+    const double before = peak(on);
+    const double spent = seconds(on, [&] {
+      for (int turn = 0; turn < turns; ++turn) {
+        body();
+      }
+    });
+    const double rate = flops * turns / spent * 1e-9;
     rates.push_back(rate);
-    shares.push_back(2 * rate / (before + peak()));
+    shares.push_back(2 * rate / (before + peak(on)));
   }
   std::sort(rates.begin(), rates.end());
   std::sort(shares.begin(), shares.end());
   std::printf("  %-44s %7.1f GFLOP/s at best %7.1f median", what, rates.back(), rates[rates.size() / 2]);
-  if (peak() > 0) {
+  if (peak(on) > 0) {
     std::printf("   %.2f of AVX-512 FMA peak", shares[shares.size() / 2]);
   }
   std::printf("\n");
@@ -137,6 +153,47 @@ void gated_delta(const cpu::Kernels& kernel, int tokens) {
   measure(what.data(), flops, [&] { kernel.gated_delta_chunks(head); });
 }
 
+// One layer of 35B-A3B between its projections, bf16, as gated_delta or as gated_delta_block. Only the rule's own
+// operations are counted.
+void layer(int tokens, bool with_block) {
+  constexpr int kHeads = 16;
+  constexpr int kValueHeads = 32;
+  constexpr int kDim = 128;
+  constexpr int kTaps = 4;
+  constexpr int kChannels = (2 * kHeads + kValueHeads) * kDim;
+  constexpr uint16_t kTenth = 0x3dcd;  // 0.1 in bf16
+  const std::vector<uint16_t> x(static_cast<size_t>(tokens) * kChannels, kTenth);
+  std::vector<uint16_t> y(static_cast<size_t>(tokens) * kValueHeads * kDim);
+  std::vector<uint16_t> conv_state((kTaps - 1) * kChannels);
+  const std::vector<float> ones(kValueHeads * kDim, 1.0F);
+  std::vector<float> state(static_cast<size_t>(kValueHeads) * kDim * kDim);
+  const int64_t end = tokens;
+  cpu::DeltaBlock block{};
+  block.qkv = block.z = block.conv_weight = x.data();
+  block.conv_dtype = cpu::Dtype::bf16;
+  block.width = kTaps;
+  block.norm_weight = ones.data();
+  block.norm_eps = 1e-6F;
+  block.ends = &end;
+  block.new_conv_state = conv_state.data();
+  cpu::GatedDelta op{};
+  op.batch = 1;
+  op.tokens = tokens;
+  op.k_heads = kHeads;
+  op.v_heads = kValueHeads;
+  op.dk = op.dv = kDim;
+  op.dtype = op.gate_dtype = cpu::Dtype::bf16;
+  op.q = op.k = op.v = op.a = op.b = x.data();
+  op.A_log = op.dt_bias = ones.data();
+  op.state = state.data();
+  op.y = y.data();
+  op.block = with_block ? &block : nullptr;
+  std::array<char, 64> what{};
+  std::snprintf(what.data(), what.size(), "gated_delta%s, T=%d, %d threads", with_block ? "_block" : "", tokens,
+                cpu::Pool::instance().threads());
+  measure(what.data(), 6.0 * kDim * kDim * kValueHeads * tokens, [&] { cpu::gated_delta(op); }, On::all_threads);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -153,8 +210,12 @@ int main(int argc, char** argv) {
     quantised(cpu::kernels(), cpu::Dtype::f16, 512);
     quantised(cpu::kernels(), cpu::Dtype::f32, 512);
     quantised(cpu::kernels(), cpu::Dtype::f32, 2048);
-    for (const int tokens : {1, 8, 12, 16, 64, 256}) {
+    for (const int tokens : {1, 8, 12, 16, 64, 256, 512, 2048}) {
       gated_delta(cpu::kernels(), tokens);
+    }
+    for (const int tokens : {1, 64, 512}) {
+      layer(tokens, false);
+      layer(tokens, true);
     }
   }
 }
