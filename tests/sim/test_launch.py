@@ -371,7 +371,7 @@ def test_missing_constant(library: sim.Library) -> None:
 
 
 def test_interrupt_ends_a_run() -> None:
-    """Ctrl-C during a long run raises KeyboardInterrupt in good time."""
+    """Ctrl-C during a long run raises KeyboardInterrupt long before the run's own limit ends it."""
     program = (
         "import _thread, sys, threading, numpy as np, deltamoe_sim as sim\n"
         "kernel = sim.compile(sys.argv[1]).kernel('spin', checked=False)\n"
@@ -381,5 +381,5 @@ def test_interrupt_ends_a_run() -> None:
         "except KeyboardInterrupt:\n"
         "    print('interrupted')\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, SOURCE], capture_output=True, text=True, timeout=40)
+    done = subprocess.run([sys.executable, "-c", program, SOURCE], capture_output=True, text=True, timeout=300)
     assert done.stdout == "interrupted\n", done.stderr
