@@ -373,7 +373,8 @@ def test_missing_constant(library: sim.Library) -> None:
 def test_interrupt_ends_a_run() -> None:
     """Ctrl-C during a long run raises KeyboardInterrupt long before the run's own limit ends it."""
     program = (
-        "import _thread, sys, threading, numpy as np, deltamoe_sim as sim\n"
+        "import _thread, signal, sys, threading, numpy as np, deltamoe_sim as sim\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored if the tests run in the background
         "kernel = sim.compile(sys.argv[1]).kernel('spin', checked=False)\n"
         "threading.Timer(0.5, _thread.interrupt_main).start()\n"
         "try:\n"
