@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from rich.table import Table
 
 import deltamoe
 from deltamoe.errors import DeltamoeError
+from deltamoe.measure.machine import machine, versions
 from deltamoe.synthetic import GEOMETRIES, corpus, skeleton, write_model
 
 __all__ = ["DEFAULT_LAYERS", "Report", "Side", "progress", "run", "show"]
@@ -166,7 +166,7 @@ def run(
     compared = min(len(stock.tokens), len(patched.tokens))
     differing = (i for i in range(compared) if stock.tokens[i] != patched.tokens[i])
     return Report(
-        machine=_machine(),
+        machine={**machine(), **versions()},
         model={
             "geometry": geometry,
             "layers": layers,
@@ -196,12 +196,12 @@ def run(
 
 def show(report: Report, console: Console) -> None:
     """Print the figures as tables."""
-    model, machine = report.model, report.machine
+    model, stamp = report.model, report.machine
     facts = Table.grid(padding=(0, 2))
-    facts.add_row("machine", f"{machine['cpu']}, {machine['threads']} threads, kernels for {machine['isa']}")
+    facts.add_row("machine", f"{stamp['cpu']}, {stamp['threads']} threads, kernels for {stamp['isa']}")
     facts.add_row(
         "software",
-        f"deltamoe {machine['deltamoe']}, mlx {machine['mlx']} ({machine['device']}), mlx-lm {machine['mlx_lm']}",
+        f"deltamoe {stamp['deltamoe']}, mlx {stamp['mlx']} ({stamp['device']}), mlx-lm {stamp['mlx_lm']}",
     )
     facts.add_row(
         "model",
@@ -351,19 +351,6 @@ def _check_memory(geometry: str, layers: int, dtype: str) -> int:
             "available; choose fewer layers or a smaller geometry"
         )
     return sum(x.nbytes for x in values)
-
-
-def _machine() -> dict[str, Any]:
-    features = deltamoe.cpu_features()
-    return {
-        "cpu": mx.device_info(mx.cpu)["device_name"],
-        "isa": features["isa"],
-        "threads": features["threads"],
-        "device": "cpu" if mx.default_device() == mx.cpu else "gpu",
-        "deltamoe": deltamoe.__version__,
-        "mlx": version("mlx"),
-        "mlx_lm": version("mlx-lm"),
-    }
 
 
 def _peak_rss() -> int:

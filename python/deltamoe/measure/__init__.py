@@ -1,0 +1,1 @@
+"""Order, statistics and machine: what the benchmarks and ``deltamoe track`` share."""
