@@ -2,18 +2,16 @@
 // shares of the FMA peak measured beside each sample. Printed per instruction set: bench_kernels [ISA ...]. Times are
 // processor time, of all threads together (one that waits for another spins); only the shares mean much on a shared
 // machine.
+#include "cpu/kernels.h"
+
 #include <algorithm>
 #include <array>
 #include <cstdio>
 #include <ctime>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
 #include "cpu/features.h"
-#include "cpu/kernels.h"
+#include "cpu/limits.h"
 #include "cpu/ops.h"
 #include "cpu/pool.h"
 
@@ -35,39 +33,12 @@ double seconds(On on, Body body) {
   return now() - start;
 }
 
-#if defined(__x86_64__)
-constexpr int kTurns = 20000;
-constexpr double kTurnsFlops = 8.0 * 32 * kTurns;
-
-__attribute__((target("avx512f"))) void turns_avx512() {
-  const __m512 f = _mm512_set1_ps(0.5F);
-  __m512 a = f, b = f, c = f, d = f, e = f, g = f, h = f, i = f;
-  for (int turn = 0; turn < kTurns; ++turn) {
-    a = _mm512_fmadd_ps(a, f, f);
-    b = _mm512_fmadd_ps(b, f, f);
-    c = _mm512_fmadd_ps(c, f, f);
-    d = _mm512_fmadd_ps(d, f, f);
-    e = _mm512_fmadd_ps(e, f, f);
-    g = _mm512_fmadd_ps(g, f, f);
-    h = _mm512_fmadd_ps(h, f, f);
-    i = _mm512_fmadd_ps(i, f, f);
-    asm volatile("" : "+v"(a), "+v"(b), "+v"(c), "+v"(d), "+v"(e), "+v"(g), "+v"(h), "+v"(i));
-  }
-}
-#endif
-
-// Float FMA operations a second, in GFLOP/s, of the widest vectors this file knows: the common yardstick.
+// Float FMA operations a second, in GFLOP/s: the common yardstick.
 double peak(On on) {
-#if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx512f")) {
-    const int tasks = on == On::one_thread ? 1 : 32 * cpu::Pool::instance().threads();
-    const double spent = seconds(on, [&] {
-      on == On::one_thread ? turns_avx512() : cpu::Pool::instance().run(tasks, [](int64_t) { turns_avx512(); });
-    });
-    return kTurnsFlops * tasks / spent * 1e-9;
-  }
-#endif
-  return 0;
+  double flops = 0;
+  const double spent =
+      seconds(on, [&] { flops = cpu::multiply_f32(on == On::one_thread ? 1 : 32 * cpu::Pool::instance().threads()); });
+  return flops / spent * 1e-9;
 }
 
 // Calls body repeatedly; prints the best rate and the median share of the peak.
@@ -91,7 +62,7 @@ void measure(const char* what, double flops, Body body, On on = On::one_thread) 
   std::sort(shares.begin(), shares.end());
   std::printf("  %-44s %7.1f GFLOP/s at best %7.1f median", what, rates.back(), rates[rates.size() / 2]);
   if (peak(on) > 0) {
-    std::printf("   %.2f of AVX-512 FMA peak", shares[shares.size() / 2]);
+    std::printf("   %.2f of FMA peak", shares[shares.size() / 2]);
   }
   std::printf("\n");
 }

@@ -8,6 +8,7 @@
 
 #include "cpu/features.h"
 #include "cpu/pool.h"
+#include "limits_bindings.h"
 #include "ops/ops.h"
 #include "plan_bindings.h"
 
@@ -73,6 +74,7 @@ NB_MODULE(_ext, m) {
   m.def("attention", &attention, "q"_a, "k"_a, "v"_a, "scale"_a, "gate"_a = nb::none(), nb::kw_only(),
         "causal"_a = true, "stream"_a = nb::none());
 
+  bind_limits(m);
   bind_plans(m);
 }
 

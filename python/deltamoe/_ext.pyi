@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import TypedDict
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 class CpuFeatures(TypedDict):
     isa: str
@@ -15,6 +17,12 @@ built_for_mlx: str
 def cpu_features() -> CpuFeatures: ...
 def use_isa(name: str) -> None: ...
 def set_threads(n: int) -> None: ...
+
+# Work at the limits of the machine, for deltamoe.measure.limits, which takes the time. In floating-point operations
+# done, 0 where there is no such code; the sum of all words.
+def multiply_f32(tasks: int) -> float: ...
+def multiply_bf16(tasks: int) -> float: ...
+def read_all(words: NDArray[np.uint64]) -> int: ...
 
 qlinear: Callable[..., mx.array]
 moe_router: Callable[..., tuple[mx.array, mx.array]]
