@@ -1,0 +1,1 @@
+"""Tokens per second over time: ``deltamoe track --help``."""
