@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 import deltamoe
+from deltamoe.arguments import check_model, explained
 from deltamoe.errors import DeltamoeError
+from deltamoe.track import cli as track
 
 __all__ = ["app", "main"]
 
@@ -37,6 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(track.app, name="track")
 
 
 def main() -> None:
@@ -84,7 +85,7 @@ def demo(
         raise DeltamoeError(f"{json_file} cannot be written: {json_file.parent} is not a directory")
     from deltamoe import demo as task  # here, because mlx-lm takes a second to import
 
-    with _explained("demo"), task.progress(Console(stderr=True)) as step:
+    with explained("demo"), task.progress(Console(stderr=True)) as step:
         report = task.run(
             geometry=geometry,
             layers=layers,
@@ -97,17 +98,17 @@ def demo(
         )
     task.show(report, Console())
     if json_file is not None:
-        with _explained("demo"):
+        with explained("demo"):
             json_file.write_text(json.dumps(asdict(report), indent=2) + "\n")
 
 
 @app.command()
 def status(model: Annotated[str, typer.Argument(help="A model directory, or a Hugging Face repository.")]) -> None:
     """Say which modules of a model deltamoe runs, which are left to mlx-lm, and why."""
-    _check_model(model)
+    check_model(model)
     import mlx_lm
 
-    with _explained(model):
+    with explained(model):
         loaded = mlx_lm.load(model, lazy=True)[0]
     with deltamoe.patched():
         Console().print(deltamoe.status(loaded))
@@ -142,12 +143,12 @@ def _run_mlx_lm(name: str, arguments: list[str]) -> None:
     """mlx-lm's own command, in this process, patched."""
     model = _option(arguments, "--model")
     if model is not None:
-        _check_model(model)
+        check_model(model)
     module = importlib.import_module(f"mlx_lm.{name}")
     before = sys.argv
     sys.argv = [f"deltamoe {name}", *arguments]
     try:
-        with _explained(name), deltamoe.patched():
+        with explained(name), deltamoe.patched():
             module.main()
     finally:
         sys.argv = before
@@ -162,28 +163,3 @@ def _option(arguments: list[str], name: str) -> str | None:
         elif argument.startswith(f"{name}="):
             value = argument.partition("=")[2]
     return value
-
-
-def _check_model(model: str) -> None:
-    """Refuse what is neither a model directory nor the name of a repository.
-
-    Raises:
-        DeltamoeError: a path that does not exist, or that holds no model.
-    """
-    path = Path(model)
-    if path.exists():
-        if not (path / "config.json").is_file():
-            raise DeltamoeError(f"{model} holds no config.json; expected a model directory as mlx_lm.convert writes it")
-    elif model.startswith((".", "~", "/")) or model.count("/") > 1:
-        raise DeltamoeError(f"{model} does not exist; expected a model directory or a repository such as owner/name")
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """Files, ports, networks and names that are not as a person thought end in one line; faults of ours do not."""
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        yield
-    except (OSError, HFValidationError) as error:
-        raise DeltamoeError(f"{what}: {' '.join(str(error).split())}") from error
