@@ -1,0 +1,1 @@
+"""llama.cpp's CPU kernels beside ours, in one run: ``python -m bench.peers --help``."""
