@@ -129,7 +129,7 @@ def test_command_writes_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("arguments", "message"),
     [
         (["--tokens", "1,x"], "numbers with commas between"),
-        (["--tokens", "0"], "of 1 or more"),
+        (["--tokens", "0"], "must be 1 or more"),
         (["--geometry", "huge"], "unknown geometry 'huge'; choose one of tiny"),
         (["--json", "/nowhere/x.json"], "is not a directory"),
     ],

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from deltamoe.arguments import numbers
 from deltamoe.errors import DeltamoeError
 
 if TYPE_CHECKING:
@@ -48,15 +49,12 @@ def counts_moe(
     json_file: JsonOption = None,
 ) -> None:
     """One mixture of experts beside stock MLX's, and the bars that it must meet. Exits with 1 if one fails."""
-    try:
-        numbers = [int(text) for text in tokens.split(",")]
-    except ValueError:
-        raise DeltamoeError(f"--tokens {tokens}: numbers with commas between are wanted, as in 1,8,64") from None
+    lengths = numbers("--tokens", tokens, 1)
 
     def run(step: Callable[[str], object]) -> moe.Report:
         from deltamoe.bench import moe as task
 
-        return task.run(geometry, numbers, step)
+        return task.run(geometry, lengths, step)
 
     _report(run, json_file)
 
@@ -114,6 +112,21 @@ def _report(
         json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
     if any(bar.holds is False for bar in report.bars):
         raise typer.Exit(1)
+
+
+@app.command("roofline")
+def predict(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all figures to this file.")] = None,
+) -> None:
+    """Predict tokens per second on Apple GPUs, stock and ours, from counts and what others measured."""
+    from deltamoe.bench import roofline
+
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise DeltamoeError(f"{json_file} cannot be written: {json_file.parent} is not a directory")
+    report = roofline.run()
+    roofline.show(report, Console())
+    if json_file is not None:
+        json_file.write_text(json.dumps(report.as_dict(), indent=2) + "\n")
 
 
 def main() -> None:
