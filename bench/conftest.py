@@ -13,6 +13,7 @@ import pytest
 from bench.kernels import Budget, Row
 from bench.table import kernel_table, limits_table, wide_console
 from deltamoe.measure import limits, machine
+from deltamoe.track.record import this_process
 from deltamoe.track.store import Run, Store
 
 ROWS = pytest.StashKey[list[Row]]()
@@ -51,7 +52,7 @@ def budget(pytestconfig: pytest.Config) -> Budget:
 
 
 @pytest.fixture(scope="session")
-def keep(pytestconfig: pytest.Config) -> Iterator[Callable[[Row], None]]:
+def keep(request: pytest.FixtureRequest, pytestconfig: pytest.Config) -> Iterator[Callable[[Row], None]]:
     """Puts a row in the table, and in the database if that is asked for."""
     rows = pytestconfig.stash[ROWS]
     if not pytestconfig.getoption("record"):
@@ -66,7 +67,7 @@ def keep(pytestconfig: pytest.Config) -> Iterator[Callable[[Row], None]]:
                 machine.fingerprint(facts),
                 facts,
                 machine.versions(),
-                notes={"of": "bench"},
+                notes={"of": "bench", "process": this_process()},
             )
         )
 
@@ -75,12 +76,10 @@ def keep(pytestconfig: pytest.Config) -> Iterator[Callable[[Row], None]]:
             for measurement in row.measurements():
                 store.add(run, measurement)
 
-        try:
-            yield add
-        except BaseException:
-            store.finish(run, "interrupted")
-            raise
-        store.finish(run)
+        yield add
+        # an interruption ends the session before its fixtures
+        stopped = request.session.exitstatus != pytest.ExitCode.OK
+        store.finish(run, "interrupted" if stopped else "done")
 
 
 def pytest_terminal_summary(config: pytest.Config) -> None:
