@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import mlx.core as mx
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench import kernels
-from bench.cases import ARMS, MODELS, OURS, Case, default_cases, full_cases, small
+from bench.cases import ARMS, MODELS, OURS, Call, Case, default_cases, full_cases, small
 from bench.kernels import Budget, measure, verify
 from deltamoe import ops
 from tests.arrays import list_arrays
@@ -116,6 +117,33 @@ def test_a_stock_arm_that_computes_something_else_has_no_speed(monkeypatch: pyte
     monkeypatch.setattr("bench.cases._STOCK", {"rms_norm": lambda **kw: lambda: 1.5 * right(**kw)})
     with pytest.raises(AssertionError, match="stock"):
         verify(case("rms_norm", 1), "stock")
+
+
+def test_what_mlx_compiles_at_first_is_no_part_of_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without its cache of compiled kernels a stock call of milliseconds takes a second, once at each shape."""
+    now, compiled = 0.0, set[int]()
+
+    def stock(x: mx.array, **rest: Any) -> Call:
+        def call() -> mx.array:
+            nonlocal now
+            now += 0.001 if x.size in compiled else 9.0
+            compiled.add(x.size)
+            return mx.fast.rms_norm(x, **rest)
+
+        return call
+
+    def clock() -> float:
+        nonlocal now
+        now += 1e-4
+        return now
+
+    monkeypatch.setattr("bench.cases._STOCK", {"rms_norm": stock})
+    monkeypatch.setattr(kernels, "time", SimpleNamespace(perf_counter=clock))
+    timed: dict[str, Any] = {}
+    monkeypatch.setattr(kernels, "time_arms", lambda arms, seconds: timed.update(arms) or {})
+    row = measure(case("rms_norm", 1), Budget(stock_seconds=1.0))
+    assert row.left_out == {}
+    assert set(timed) == {OURS, "stock"}
 
 
 def test_small_takes_the_same_path() -> None:
