@@ -215,7 +215,7 @@ def measure(case: Case, budget: Budget) -> Row:
             if seconds > budget.stock_seconds:  # perhaps MLX compiled something
                 seconds = _seconds(calls[0])
         if seconds > budget.stock_seconds:
-            left_out[arm] = f"~{seconds:.2g} s a call"
+            left_out[arm] = f"~{float(f'{seconds:.2g}'):g} s a call"
         else:
             arms[arm] = Calls(calls)
     samples = time_arms(arms, budget.seconds)
