@@ -64,7 +64,7 @@ track: $(VENV)/.dev
 	@echo "deltamoe: track: a small set of figures, kept in $(DIST)/track (two minutes)"
 	@mkdir -p $(DIST)/track
 	@$(BIN)/deltamoe demo --tokens 2 --rounds 1 --model-dir $(VENV)/tiny > /dev/null
-	@$(BIN)/deltamoe track record --model $(VENV)/tiny --prefill 128 --decode-depth 0,512 --rounds 12 \
+	@$(BIN)/deltamoe track record --model $(VENV)/tiny --prefill 128 --decode-depth 0,512 --rounds 12 --stock \
 		--db $(DIST)/track/track.db --json $(DIST)/track/tokens.json $(ARGS)
 	@$(BIN)/python -m pytest -q bench --benchmark-only -k "35B-A3B and bf16 and decode and not batch" \
 		--record --db $(DIST)/track/track.db --benchmark-json $(DIST)/track/kernels.json

@@ -48,16 +48,19 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny", "tiny", dtype="float32")
 
 
-SMALL = ["--prefill", "8", "--decode-depth", "0", "--tokens", "2", "--rounds", "2"]
+CELLS = ["--prefill", "8", "--decode-depth", "0", "--tokens", "2", "--rounds", "2"]
+SMALL = [*CELLS, "--stock"]
 
 
 def test_record_a_model(run: Run, db: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "SAMPLE_SECONDS", 0.0)
     figures = tmp_path / "figures.json"
-    code, out, err = run("record", "--model", str(tiny), *SMALL, "--db", str(db), "--json", str(figures))
+    code, out, err = run("record", "--model", str(tiny), *CELLS, "--db", str(db), "--json", str(figures))
     assert code == 0, err
-    assert "prefill of 8" in out
-    assert "patched / stock" in out
+    rows = [line.split() for line in out.splitlines() if " x " in line or "tok/s" in line]
+    assert [row[:4] for row in rows[::3]] == [["prefill", "of", "8", "patched"], ["decode", "at", "0", "patched"]]
+    assert [row[:2] for row in rows[1::3]] == [["/", "stock"]] * 2  # the ratio stands below its side
+    assert [row[0] for row in rows[2::3]] == ["stock"] * 2
     assert "[8/8]" in err
     with Store.open(db) as store:
         [found] = store.runs()
@@ -79,9 +82,31 @@ def test_record_a_model(run: Run, db: Path, tiny: Path, tmp_path: Path, monkeypa
 
 def test_record_without_stock(run: Run, db: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "SAMPLE_SECONDS", 0.0)
-    assert run("record", "--model", str(tiny), *SMALL, "--no-stock", "--db", str(db))[0] == 0
+    assert run("record", "--model", str(tiny), *CELLS, "--no-stock", "--db", str(db))[0] == 0
     with Store.open(db) as store:
         assert {entry.side for entry in store.measurements()} == {PATCHED}
+
+
+@pytest.mark.parametrize(
+    ("options", "rate", "sides"),
+    [
+        ([], 0.2, {PATCHED, STOCK}),
+        ([], 0.09, {PATCHED}),
+        (["--stock"], 0.09, {PATCHED, STOCK}),
+        (["--no-stock"], 0.2, {PATCHED}),
+    ],
+)
+def test_a_stock_that_takes_hours_is_left_out_unless_it_is_asked_for(
+    run: Run, db: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], rate: float, sides: set[str]
+) -> None:
+    """A round is 8 tokens of prefill and 3 of decoding: 11 tokens at 0.09 a second are 122 s."""
+    monkeypatch.setattr(runner.ModelRunner, "measure", lambda self, cell, side: rate if side == STOCK else 50.0)
+    code, _, err = run("record", "--model", str(tiny), *CELLS, *options, "--db", str(db))
+    assert code == 0, err
+    with Store.open(db) as store:
+        assert {entry.side for entry in store.measurements()} == sides
+    told = "stock is left out: a token takes it 11 s, a round of all figures about 2 min 2 s; --stock measures it"
+    assert (told in err) == (not options and STOCK not in sides)
 
 
 def test_an_interruption_keeps_what_was_taken_and_says_how_to_go_on(

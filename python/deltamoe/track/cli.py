@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import platformdirs
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 EXTRA = ("jinja2", "ruptures", "scipy")  # what deltamoe[track] brings
+STOCK_SECONDS = 120.0  # a round; a slower stock, as on CPUs, is measured only where --stock says so
 
 app = typer.Typer(help="Tokens per second over time: record, compare, report.", no_args_is_help=True)
 app.add_typer(reporting.app)
@@ -54,7 +56,14 @@ def record(
     batches: Batches = "1",
     tokens: Tokens = 32,
     rounds: Rounds = 20,
-    stock: Stock = True,
+    stock: Annotated[
+        bool | None,
+        typer.Option(
+            "--stock/--no-stock",
+            help="Measure stock mlx-lm beside, in turns.",
+            show_default=f"where a round of it takes less than {STOCK_SECONDS:.0f} s",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the same run that was interrupted.")] = False,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures for github-action-benchmark to this file.")
@@ -78,6 +87,9 @@ def record(
 
             runner = ModelRunner(model)
         facts, versions, revision = machine.machine(), machine.versions(), machine.revision()
+        if stock is None:
+            with console.status("how fast is stock?"):
+                stock = _stock_is_fast(runner, cells, console)
         sides = [recording.PATCHED, recording.STOCK] if stock else [recording.PATCHED]
         plan = recording.Plan(
             cells, sides, rounds, {**runner.facts, "device": versions["device"], "threads": versions["threads"]}
@@ -232,6 +244,24 @@ def _cells(prefill: str, depths: str, batches: str, tokens: int) -> list[recordi
     return cells
 
 
+def _stock_is_fast(runner: recording.Runner, cells: list[recording.Cell], console: Console) -> bool:
+    """Whether a round of stock takes less than :data:`STOCK_SECONDS`, judged by one token; says so if not."""
+    from deltamoe.track.record import STOCK, Cell
+
+    token = 1 / runner.measure(Cell("prefill", prompt=1), STOCK)
+    seconds = token * sum(cell.length for cell in cells)
+    if seconds <= STOCK_SECONDS:
+        return True
+    console.print(
+        f"stock is left out: a token takes it {token:.2g} s, a round of all figures about {_duration(seconds)}; "
+        "--stock measures it all the same",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return False
+
+
 @contextmanager
 def _bar(console: Console) -> Iterator[recording.Callback]:
     """A bar with the time left; where there is no terminal, a line every tenth."""
@@ -265,16 +295,22 @@ def _duration(seconds: float) -> str:
 
 def _show(run: Run, measurements: list[Measurement], console: Console) -> None:
     from deltamoe.measure.statistics import summarize
-    from deltamoe.track.compare import ratios
+    from deltamoe.track.compare import ratios, short_side
 
     console.print(f"Run {run.id}: {run.label}, {measurements[0].settings['model']}", markup=False, highlight=False)
-    table = Table("", "side", "median", "95% interval", "cv", "samples", "")
+    table = Table("", "side", "median", "95% interval", "cv", "n", "", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in table.columns[2:6]:
         column.justify, column.no_wrap = "right", True
-    for entry in sorted([*measurements, *ratios(measurements)], key=lambda entry: entry.name):
+    names = list(dict.fromkeys(entry.name for entry in measurements))
+    name = ""
+    for entry in sorted(
+        [*measurements, *ratios(measurements)], key=lambda entry: (names.index(entry.name), entry.side)
+    ):
+        before, name = name, entry.name
         short = summarize(entry.samples)
         table.add_row(
-            *(entry.name, entry.side, f"{short.median:.4g} {entry.unit}", f"{short.low:.4g} to {short.high:.4g}"),
+            *("" if name == before else name, short_side(entry.side)),
+            *(f"{short.median:.4g} {entry.unit}", f"{short.low:.4g} to {short.high:.4g}"),
             *(f"{short.cv:.1%}", str(short.n), "[yellow]noisy[/]" if entry.noisy else ""),
         )
     console.print(table)

@@ -20,7 +20,7 @@ from deltamoe.measure.statistics import Kind, Summary, Verdict, noisy, summarize
 from deltamoe.track.record import STOCK
 from deltamoe.track.store import Measurement, Run, Store, canonical
 
-__all__ = ["Report", "Row", "compare", "find_runs", "ratios", "show"]
+__all__ = ["Report", "Row", "compare", "find_runs", "ratios", "short_side", "show"]
 
 STOCK_VERSIONS = "mlx", "mlx_lm", "python"  # what stock's speed depends on
 
@@ -177,7 +177,7 @@ def show(report: Report, console: Console) -> None:
         words = [found.kind] if row.judged else []
         table.add_row(
             Text("" if title == before else title),
-            Text(_short(row.side)),
+            Text(short_side(row.side)),
             *(f"{row.base.median:.4g}", f"{row.head.median:.4g} {row.unit}"),
             f"{found.ratio:.3f} ({found.low:.3f}-{found.high:.3f})",
             Text("\n".join([*words, "noisy"] if row.noisy else words), styles[found.kind] if row.judged else ""),
@@ -224,7 +224,7 @@ def _collect(store: Store, runs: Sequence[Run]) -> dict[_Key, Measurement]:
     return found
 
 
-def _short(side: str) -> str:
+def short_side(side: str) -> str:
     """A ratio stands below its side."""
     return f"  / {STOCK}" if side.endswith(f" / {STOCK}") else side
 

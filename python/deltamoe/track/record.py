@@ -59,6 +59,11 @@ class Cell:
         return what if self.batch == 1 else f"{what}, batch {self.batch}"
 
     @property
+    def length(self) -> int:
+        """How many tokens of all sequences the model sees for a sample."""
+        return self.batch * (self.prompt if self.kind == "prefill" else self.tokens + 1)
+
+    @property
     def settings(self) -> dict[str, Any]:
         """The part of a measurement's settings that is the cell's."""
         if self.kind == "prefill":
