@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from deltamoe.arguments import Database, check_model, explained, numbers
 from deltamoe.errors import DeltamoeError
@@ -125,8 +126,9 @@ def runs(db: Database = None) -> None:
     from deltamoe.track.record import is_alive
     from deltamoe.track.store import Store
 
-    table = Table("run", "revision", "begun, UTC", "state", "figures", "model", "machine")
-    for column in table.columns[:4]:
+    columns = "run", "revision", "begun, UTC", "state", "figures", "model", "machine"
+    table = Table(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in table.columns[:-1]:
         column.no_wrap = True
     with Store.open(db, create=False) as store:
         for run in store.runs():
@@ -135,7 +137,8 @@ def runs(db: Database = None) -> None:
             models = sorted({str(entry.settings["model"]) for entry in entries if "model" in entry.settings})
             table.add_row(
                 *(str(run.id), run.label, run.started[:16].replace("T", " "), state, str(len(entries))),
-                *(", ".join(models), f"{run.machine_facts.get('cpu')} ({run.machine[:6]})"),
+                ", ".join(models),
+                Text(f"{run.machine[:6]} {run.machine_facts.get('cpu')}", no_wrap=True, overflow="ellipsis"),
             )
     Console().print(table)
 
