@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "cpu/denormals.h"
 #include "cpu/kernels.h"
 #include "cpu/ops.h"
 #include "cpu/pool.h"
@@ -175,6 +176,7 @@ class Run {
   }
 
   void recurrence(const Block& block, int64_t b, int h) {
+    const NoDenormals no_denormals;
     Scratch scratch;
     const int kh = h / (op_.v_heads / op_.k_heads);
     const int64_t token = b * block.tokens;

@@ -225,6 +225,17 @@ def test_extreme_gates(backend: Backend, steps: int, decay: tuple[float, float],
     case((1, steps, 1, 2, 64, 64), per_channel=per_channel, decay=decay).check(backend)
 
 
+@pytest.mark.parametrize("per_channel", [False, True], ids=["scalar", "per_channel"])
+@pytest.mark.parametrize(("steps", "a"), [(1, 88.0), (7, 12.8), (16, 5.6), (20, 4.5)])
+def test_what_is_forgotten_leaves_no_denormals(backend: Backend, steps: int, a: float, per_channel: bool) -> None:
+    """All gates together are 1e-39, and nothing new comes: some processors take a hundred times as long for such."""
+    arguments = dict(case((1, steps, 1, 2, 64, 64), per_channel=per_channel, decay=(a, a)).arguments)
+    arguments["v"] = mx.zeros_like(arguments["v"])
+    _, state = Case("gated_delta", **arguments).check(backend)
+    left = np.abs(np.array(state))
+    assert not np.any((left > 0) & (left < np.finfo(np.float32).tiny))
+
+
 @pytest.mark.parametrize("allow_neg_eigval", [False, True], ids=["beta1", "beta2"])
 @pytest.mark.parametrize("per_channel", [False, True], ids=["scalar", "per_channel"])
 @pytest.mark.parametrize("decay", [(-9.2, -7.0), (-3.0, 3.0)], ids=["long", "short"])
