@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -60,7 +61,7 @@ def repository(folder: Path, speeds: list[str]) -> list[str]:
     return revisions
 
 
-def find(tmp_path: Path, good: str, bad: str) -> Outcome:
+def find(tmp_path: Path, good: str, bad: str, say: Callable[[str], None] = lambda text: None) -> Outcome:
     return bisect(
         good,
         bad,
@@ -68,7 +69,7 @@ def find(tmp_path: Path, good: str, bad: str) -> Outcome:
         folder=tmp_path / "bisect",
         options=["--rounds", "20"],
         threshold=0.03,
-        say=lambda text: None,
+        say=say,
     )
 
 
@@ -86,6 +87,14 @@ def test_the_slow_revision_is_found_and_the_checkout_left_alone(tmp_path: Path) 
     assert found.row.verdict.ratio == pytest.approx(0.9, abs=0.02)
     assert revisions[3] in found.log
     assert state(tmp_path / "repository") == before
+
+
+@pytest.mark.parametrize(("scatter", "times"), [("0.02", 1), ("0.15", 3)])
+def test_ends_are_measured_until_a_step_could_tell_them_apart(tmp_path: Path, scatter: str, times: int) -> None:
+    revisions = repository(tmp_path / "repository", [f"1.0 {scatter}", f"0.85 {scatter}"])
+    said: list[str] = []
+    assert find(tmp_path, *revisions, say=said.append).culprits == [revisions[1]]
+    assert [text.split(",")[0] for text in said[:-1]] == ["good", "bad"] * times
 
 
 def test_revisions_that_cannot_be_built_are_passed_over(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ GOOD, BAD, SKIP = 100, 101, 102
 TRANSLATE = f'"$@"; case $? in {GOOD}) exit 0;; {BAD}) exit 1;; {SKIP}) exit 125;; *) exit 255;; esac'
 _STEP = "deltamoe.track.bisect"  # run as a program
 FOUND, ONLY_SKIPPED_LEFT = 0, 2  # statuses of git bisect run
-ATTEMPTS = 3  # recordings of one revision before it is given up as too noisy to tell
+ATTEMPTS = 3  # recordings of one revision at most, where the first ones are too noisy to tell
 LOG_LINES = 15
 
 Say = Callable[[str], None]
@@ -102,8 +102,8 @@ def bisect(
 ) -> Outcome:
     """Find the first revision after good that is as slow as bad.
 
-    Good and bad are measured first; then each revision that git asks for counts as bad where its speed is nearer to
-    bad's than to good's, by the measurement that lost the most.
+    Good and bad are measured first, again while a step could not tell them apart; then each revision that git asks for
+    counts as bad where its speed is nearer to bad's than to good's, by the measurement that lost the most.
 
     Args:
         repository: the checkout; it is left as it is.
@@ -127,21 +127,14 @@ def bisect(
         threshold=threshold,
     )
     with _worktree(repository, Path(bench.worktree), last):
-        runs = []
-        for title, revision in ("good", first), ("bad", last):
-            say(f"{title}, {revision[:10]}: build and measure")
-            _git(Path(bench.worktree), "checkout", "--quiet", "--detach", revision)
-            runs.append(bench.measure())
-        with Store.open(Path(bench.db)) as store:
-            losses = compare(store, runs[:1], runs[1:], threshold).losses
-        if not losses:
+        ends = _measure_ends(bench, first, last, say)
+        if ends is None:
             raise DeltamoeError(
                 f"{bad} has no confirmed slowdown of more than {threshold:.0%} against {good}, so there is nothing to "
                 "look for; more --rounds tell smaller differences"
             )
-        row = min(losses, key=lambda row: row.verdict.ratio)
+        task, row = ends
         say(f"{row.name}, {row.side}: bad runs at {row.verdict.ratio:.3f} times good's speed; this is followed")
-        task = _Task(bench, runs[0].id, row.name, row.side, math.sqrt(row.verdict.ratio))
         file = folder / "task.json"
         file.write_text(json.dumps(asdict(task)))
         tree = Path(bench.worktree)
@@ -166,13 +159,32 @@ def bisect(
 
 @dataclass(frozen=True)
 class _Task:
-    """What a step of git's is told: which row of the comparison with which run decides, and where the middle is."""
+    """What a step of git's is told: which row of the comparison with which runs decides, and where the middle is."""
 
     bench: Bench
-    good_run: int
+    good_runs: list[int]
     name: str
     side: str
     middle: float
+
+
+def _measure_ends(bench: Bench, first: str, last: str, say: Say) -> tuple[_Task, Row] | None:
+    """Measure both, again while a step could not tell them apart; None where last is not slower."""
+    good, bad = list[Run](), list[Run]()
+    for _ in range(ATTEMPTS):
+        for title, revision, runs in ("good", first, good), ("bad", last, bad):
+            say(f"{title}, {revision[:10]}: build and measure{' again' * bool(runs)}")
+            _git(Path(bench.worktree), "checkout", "--quiet", "--detach", revision)
+            runs.append(bench.measure())
+        with Store.open(Path(bench.db)) as store:
+            losses = compare(store, good, bad, bench.threshold).losses
+        if not losses:
+            return None
+        row = min(losses, key=lambda row: row.verdict.ratio)
+        task = _Task(bench, [run.id for run in good], row.name, row.side, math.sqrt(row.verdict.ratio))
+        if row.verdict.high < task.middle:
+            break
+    return task, row
 
 
 def _step(task: _Task, say: Say) -> int:
@@ -183,7 +195,7 @@ def _step(task: _Task, say: Say) -> int:
         try:
             runs.append(task.bench.measure())
             with Store.open(Path(task.bench.db)) as store:
-                good = [run for run in store.runs() if run.id == task.good_run]
+                good = [run for run in store.runs() if run.id in task.good_runs]
                 rows = compare(store, good, runs, task.bench.threshold).rows
             found = next(row.verdict for row in rows if (row.name, row.side) == (task.name, task.side))
         except (DeltamoeError, StopIteration) as error:
