@@ -183,14 +183,17 @@ def test_check_against_a_published_figure(monkeypatch: pytest.MonkeyPatch) -> No
     assert impossible.ours is None
 
 
-def test_models_that_do_not_fit_are_left_out() -> None:
+def test_models_that_do_not_fit_are_left_out_and_told() -> None:
     report = roofline.run()
+    assert report.too_small["35b-a3b"] == ("M1", "M2", "M3")
     found = {(each.gpu, each.geometry) for each in report.predictions}
     assert ("M3 Ultra", "397b-a17b") in found
     assert ("M2 Ultra", "397b-a17b") not in found
     assert ("M2", "35b-a3b") not in found  # 19.5 GB of 24, of which 18 may be used
     assert ("M4", "35b-a3b") in found
     assert len(report.predictions) == 2 * len(found)
+    for geometry, gpus in report.too_small.items():
+        assert {gpu for gpu, fitting in found if fitting == geometry} | {*gpus} == {gpu.name for gpu in roofline.GPUS}
 
 
 def test_every_published_figure_is_checked() -> None:
@@ -210,6 +213,7 @@ def test_it_says_first_and_last_that_it_is_a_prediction() -> None:
     assert text.rstrip().endswith(roofline.WARNING)
     for gpu in {each.gpu for each in roofline.run().predictions}:
         assert re.search(rf"│ {gpu} +│", text), gpu
+    assert "35b-a3b does not fit in the memory of M1, M2, M3." in text
 
 
 def test_command(tmp_path: Path) -> None:

@@ -368,6 +368,8 @@ class Report:
     checks: tuple[Check, ...]
     ceilings: tuple[Ceiling, ...]
     predictions: tuple[Prediction, ...]
+    too_small: Mapping[str, tuple[str, ...]]
+    """GPUs in whose memory a geometry does not fit."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON, with the constants."""
@@ -385,14 +387,12 @@ def run(gpus: Iterable[Gpu] = GPUS) -> Report:
             checks.append(_check(each, gpu, each.decode))
         if each.prefill is not None:
             ceilings.append(_ceiling(each, gpu))
+    gpus, shapes = tuple(gpus), {name: shape for name, shape in GEOMETRIES.items() if name != "tiny"}
     predictions = tuple(
-        predict(gpu, name, side)
-        for gpu in gpus
-        for name, shape in GEOMETRIES.items()
-        if name != "tiny" and fits(gpu, shape)
-        for side in SIDES
+        predict(gpu, name, side) for gpu in gpus for name, shape in shapes.items() if fits(gpu, shape) for side in SIDES
     )
-    return Report(WARNING, tuple(checks), tuple(ceilings), predictions)
+    too_small = {name: tuple(gpu.name for gpu in gpus if not fits(gpu, shape)) for name, shape in shapes.items()}
+    return Report(WARNING, tuple(checks), tuple(ceilings), predictions, too_small)
 
 
 def _check(each: Published, gpu: Gpu, rate: float) -> Check:
@@ -440,6 +440,8 @@ def show(report: Report, console: Console) -> None:
         if found:
             title = f"{name}, 4-bit: predicted decoding, tokens/s, from the usual to the least cost of a dispatch"
             console.print(_titled(title, _predictions(found)))
+        if names := report.too_small.get(name):
+            console.print(f"{name} does not fit in the memory of {', '.join(names)}.")
     console.print(
         "Commits: stock / ours. Limit: if a token took nothing but its bytes. Ours differs from stock by counted "
         "dispatches, bytes and commits only (python -m deltamoe.bench counts moe, counts gdn): that our kernels stream "
