@@ -8,8 +8,8 @@
 
 namespace deltamoe::cpu {
 
-// While one lives, this thread's results below the smallest normal float are 0. Some processors need a hundred cycles and
-// more for each operation that gives such a result, and fast forgetting leaves many of them.
+// While one lives, this thread's results below the smallest normal float are 0. Some processors need a hundred cycles
+// and more for each operation that gives such a result, and fast forgetting leaves many of them.
 class NoDenormals {
  public:
   NoDenormals() : before_(control()) { set(before_ | kFlush); }
@@ -19,7 +19,8 @@ class NoDenormals {
 
  private:
 #if defined(__x86_64__)
-  static constexpr uint64_t kFlush = 1 << 15;  // MXCSR.FTZ. Not DAZ: the portable kernels read a half by way of denormals
+  static constexpr uint64_t kFlush =
+      1 << 15;  // MXCSR.FTZ. Not DAZ: the portable kernels read a half by way of denormals
   static uint64_t control() { return _mm_getcsr(); }
   static void set(uint64_t value) { _mm_setcsr(static_cast<unsigned>(value)); }
 #elif defined(__aarch64__)
