@@ -19,12 +19,13 @@ class NoDenormals {
 
  private:
 #if defined(__x86_64__)
-  static constexpr uint64_t kFlush =
-      1 << 15;  // MXCSR.FTZ. Not DAZ: the portable kernels read a half by way of denormals
+  // MXCSR.FTZ. Not DAZ: the portable kernels read a half by way of denormals.
+  static constexpr uint64_t kFlush = 1 << 15;
   static uint64_t control() { return _mm_getcsr(); }
   static void set(uint64_t value) { _mm_setcsr(static_cast<unsigned>(value)); }
 #elif defined(__aarch64__)
-  static constexpr uint64_t kFlush = 1 << 24;  // FPCR.FZ
+  // FPCR.FZ
+  static constexpr uint64_t kFlush = 1 << 24;
   static uint64_t control() {
     uint64_t value = 0;
     asm volatile("mrs %0, fpcr" : "=r"(value));
