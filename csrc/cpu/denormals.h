@@ -8,8 +8,8 @@
 
 namespace deltamoe::cpu {
 
-// While one lives, this thread's results below the smallest normal float are 0. Some processors need a hundred cycles
-// and more for each operation that gives such a result, and fast forgetting leaves many of them.
+// While one lives, this thread's results below the smallest normal float are 0. Some processors are slow at each
+// operation that gives such a result, and fast forgetting leaves many of them.
 class NoDenormals {
  public:
   NoDenormals() : before_(control()) { set(before_ | kFlush); }
